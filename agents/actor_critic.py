@@ -1,0 +1,158 @@
+"""What the TD3 family shares: networks, targets, the smoothed target action and the delayed schedule."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from agents.base import Agent, Metrics
+from agents.batch import Batch
+from agents.config import AgentConfig, Hyper
+from agents.losses import per_member, polyak_, squared_errors, td_target
+from agents.optim import Adam, minimize
+from policies import Critic, DeterministicActor, Policy, minimum
+from policies.mlp import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig(AgentConfig):
+    """TD3's settings (Fujimoto et al. 2018, arXiv 1802.09477)."""
+
+    actor_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU of the critics
+    n_critics: int = 2
+    actor_lr: Hyper = 3e-4
+    critic_lr: Hyper = 3e-4
+    gamma: Hyper = 0.99
+    tau: Hyper = 0.005  # weight of the new parameters in the targets
+    target_noise: Hyper = 0.2  # of the target action, in units of the half box
+    target_noise_clip: Hyper = 0.5
+    policy_delay: int = 2  # critic updates for each actor update
+    target_delay: int = 2  # critic updates for each step of the targets
+    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
+    reward_shift: Hyper = 0.0
+    cosine_steps: int | None = None  # the actor's learning rate falls to 0 over so many offline updates
+    search_noise: float = 0.2  # spread of the candidates of evaluation sampling
+    # Online:
+    exploration_noise: float = 0.1
+    online_policy_delay: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("actor_lr", "critic_lr", "reward_scale"):
+            self.check_positive(name)
+        for name in ("gamma", "tau"):
+            self.check_between(name, 0.0, 1.0)
+        for name in ("target_noise", "target_noise_clip", "search_noise", "exploration_noise"):
+            self.check_at_least(name, 0.0)
+        for name in ("n_critics", "policy_delay", "target_delay", "online_policy_delay"):
+            self.check_at_least(name, 1)
+        if self.cosine_steps is not None:
+            self.check_at_least("cosine_steps", 1)
+        if self.critic_norm not in ("none", "before", "after"):
+            raise ValueError(f"critic_norm must be 'none', 'before' or 'after' (the ReLU), got {self.critic_norm!r}")
+
+
+class ActorCritic(Agent):
+    """A deterministic actor, an ensemble of critics, and targets of both. A paper adds actor_loss."""
+
+    config: ActorCriticConfig
+
+    # The ensemble's one opinion, where candidates are scored; (..., E, B) -> (..., B).
+    aggregate: Callable[[Tensor], Tensor] = staticmethod(minimum)
+
+    def build(self) -> None:
+        c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+
+        def actor() -> DeterministicActor:
+            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise)
+
+        def critic() -> Critic:
+            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm)
+
+        low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
+        self.policy = Policy(actor(), critic(), self.spec.observation_size, low, high, self.aggregate)
+        self.target_actor = actor().requires_grad_(False)
+        self.target_critic = critic().requires_grad_(False)
+        self.target_actor.load_state_dict(self.actor.state_dict())
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        self.optimizers = {
+            "actor": Adam(self.actor.parameters(), c.actor_lr),
+            "critic": Adam(self.critic.parameters(), c.critic_lr),
+        }
+
+    @property
+    def actor(self) -> DeterministicActor:
+        return self.policy.actor  # type: ignore[return-value]
+
+    @property
+    def critic(self) -> Critic:
+        return self.policy.critic
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """TD3: each critic towards r + gamma * min of the target critics; the critics' errors are summed."""
+        next_actions = self.target_actions(batch.next_observations)
+        next_q = minimum(self.target_critic(batch.next_observations, next_actions))
+        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.hyper.gamma)
+        qs = self.critic(batch.observations, batch.actions)  # (E, B)
+        loss = squared_errors(qs, target_q).sum(-1)
+        return loss, {"critic/loss": loss.detach(), "critic/q": qs.detach().mean((-2, -1))}
+
+    def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        raise NotImplementedError
+
+    def scaled_rewards(self, batch: Batch) -> Tensor:
+        """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
+        scale, shift = (per_member(h, batch.rewards) for h in (self.hyper.reward_scale, self.hyper.reward_shift))
+        return scale * batch.rewards + shift
+
+    @torch.no_grad()
+    def target_actions(self, next_observations: Tensor) -> Tensor:
+        """TD3's smoothed target action, clip(pi(s') + clip(noise)), in [-1, 1], (B, A)."""
+        pi = self.target_actor(next_observations)
+        sigma, bound = (per_member(h, pi) for h in (self.hyper.target_noise, self.hyper.target_noise_clip))
+        noise = sigma * self.draws.normal("target_noise", pi)
+        noise = torch.maximum(torch.minimum(noise, bound), -bound) if isinstance(bound, Tensor) else noise.clamp(-bound, bound)
+        return (pi + noise).clamp(-1.0, 1.0)
+
+    def update(self, batch: Batch) -> Metrics:
+        self.updates += 1
+        loss, metrics = self.critic_loss(batch)
+        minimize(loss, self.optimizers["critic"])
+        if self.updates % self.policy_delay == 0:
+            self.optimizers["actor"].scale_lr(self.actor_lr_factor())
+            loss, actor_metrics = self.actor_loss(batch)
+            minimize(loss, self.optimizers["actor"])
+            metrics |= actor_metrics
+        if self.updates % self.config.target_delay == 0:
+            self.update_targets()
+        return metrics
+
+    @property
+    def policy_delay(self) -> int:
+        return self.config.online_policy_delay if self.online else self.config.policy_delay
+
+    def actor_lr_factor(self) -> float:
+        """Share of actor_lr in force: a cosine over the offline updates where the config has one, 1 online."""
+        horizon = self.config.cosine_steps
+        return 1.0 if horizon is None or self.online else cosine(self.updates, horizon)
+
+    def update_targets(self) -> None:
+        """All targets take a step of tau towards their networks."""
+        targets = [*self.target_actor.parameters(), *self.target_critic.parameters()]
+        polyak_(targets, [*self.actor.parameters(), *self.critic.parameters()], self.hyper.tau)
+
+    def explore(self, observations: Tensor) -> Tensor:
+        """The actor's action plus Gaussian noise, inside the box."""
+        pi = self.actor(self.policy.normalize_observations(observations))
+        noise = self.config.exploration_noise * self.acting.normal("exploration", pi)
+        return self.policy.scale_actions((pi + noise).clamp(-1.0, 1.0))
+
+
+def cosine(step: int, horizon: int) -> float:
+    """1 at step 0, 0.5 at half the horizon, 0 from the horizon on."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(step / horizon, 1.0)))
+

@@ -1,0 +1,337 @@
+"""Agent: the public API, the state that every agent has, and nothing of any paper."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from agents import checkpoint, training
+from agents.batch import COLUMNS, Batch
+from agents.config import AgentConfig, load_preset
+from agents.draws import Draws
+from agents.optim import Adam
+from agents.replay import Layout, Table
+from agents.spec import Dataset, DataSpec
+from policies import Policy
+
+Metrics = dict[str, Tensor]
+CHUNK = 100_000  # rows that the normaliser looks at in one go
+
+
+class Agent(nn.Module):
+    """An offline-RL agent. Subclasses define Config, build, update and explore.
+
+    dataset: what it will learn from; gives the spaces, the normaliser's statistics and the name of the preset.
+    env: for fine-tuning, may come later. seed: of weights, batches, draws and environment.
+    population: train so many independent members at once; None is one ordinary agent, without a population axis.
+    device: "auto" takes the GPU if there is one. precision: "fp32", or "bf16" matrix products where the CPU has them.
+    verbose: 1 prints the log. tensorboard_log: folder for TensorBoard and CSV files.
+    policy_kwargs, settings: fields of the agent's Config; they win over the preset of the dataset's name.
+    """
+
+    Config: ClassVar[type[AgentConfig]]
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
+
+    policy: Policy
+    optimizers: dict[str, Adam]
+
+    def __init__(
+        self,
+        dataset: Dataset | DataSpec,
+        env: gym.Env | VecEnv | None = None,
+        *,
+        seed: int = 0,
+        population: int | None = None,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype = torch.float32,
+        precision: str = "fp32",
+        verbose: int = 0,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        **settings: Any,
+    ):
+        super().__init__()
+        self.spec = dataset if isinstance(dataset, DataSpec) else DataSpec.of(dataset)
+        preset = {} if isinstance(dataset, DataSpec) else load_preset(type(self).__name__, self.spec.name)
+        self.config = self.Config.build(preset | (policy_kwargs or {}) | settings)
+        self.config.check_population(population)
+        self.seed = seed
+        self.population = population
+        self.lead = () if population is None else (population,)
+        self.device = training.choose_device(device)
+        self.dtype = dtype
+        self.precision = training.check_precision(precision)
+        self.verbose = verbose
+        self.tensorboard_log = tensorboard_log
+        if preset and verbose:
+            print(f"{type(self).__name__}: the paper's settings for {self.spec.name}: {preset}")
+
+        self.hyper = self.config.tensors(self.device, dtype)
+        self.layout = Layout(self.columns, self.spec.observation_size, self.spec.action_size)
+        streams = [int(state) for state in np.random.SeedSequence(seed).generate_state(4)]
+        self.batches = Draws(streams[0], self.device)
+        self.draws = Draws(streams[1], self.device)
+        self.acting = Draws(streams[2], self.device)
+        self.updates = 0  # gradient steps, offline and online
+        self.env_steps = 0  # environment steps seen online
+        self.num_timesteps = 0  # offline gradient steps plus environment steps: the clock of callbacks and logs
+        self.online = False
+        self.replay: Table | None = None
+        self.episodes: deque[dict[str, float]] = deque(maxlen=100)  # the last online episodes, as Monitor tells them
+        self._env: VecEnv | None = None
+        self._logger: Logger | None = None
+
+        with self._seeded(streams[3]):
+            self.build()
+        if not isinstance(dataset, DataSpec) and self.config.normalize_observations:
+            self._fit_normalizer(dataset.column("observations"))
+        if env is not None:
+            self.set_env(env)
+
+    # What a paper defines -------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Makes self.policy, the agent's other modules and self.optimizers. Called once, under the agent's seed."""
+        raise NotImplementedError
+
+    def update(self, batch: Batch) -> Metrics:
+        """One gradient step on every network that is due. Metrics are detached, on the device, () or (P,)."""
+        raise NotImplementedError
+
+    def explore(self, observations: Tensor) -> Tensor:
+        """Actions to collect data with: raw observations (..., B, O) to actions (..., B, A), both in env units."""
+        raise NotImplementedError
+
+    # Learning -------------------------------------------------------------------------------------------------------
+
+    def learn_offline(
+        self,
+        dataset: Dataset,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        progress_bar: bool = False,
+    ) -> Self:
+        """`total_timesteps` more gradient steps on the dataset. log_interval: in gradient steps.
+
+        Ctrl-C ends it after the step in progress, writes a checkpoint beside the logs and raises KeyboardInterrupt.
+        """
+        training.learn_offline(self, dataset, total_timesteps, callback, log_interval, progress_bar)
+        return self
+
+    def finetune_online(
+        self,
+        env: gym.Env | VecEnv | None,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        progress_bar: bool = False,
+        dataset: Dataset | None = None,
+    ) -> Self:
+        """`total_timesteps` more environment steps with the paper's online updates.
+
+        env: None takes the one of set_env. dataset: the offline part of each batch, needed where the config mixes one
+        in. Each call begins with a seeded reset of the environment. Interrupted as learn_offline.
+        """
+        if env is not None:
+            self.set_env(env)
+        training.finetune_online(self, dataset, total_timesteps, callback, log_interval, progress_bar)
+        return self
+
+    def sample(self, table: Table, size: int | None = None) -> Batch:
+        """A uniform batch with replacement, on the device, normalised; (*lead, size) rows, by default batch_size."""
+        return self.normalize(self.layout.unpack(self._rows(table, size or self.config.batch_size)))
+
+    def sample_mixed(self, offline: Table, online: Table, offline_size: int) -> Batch:
+        """A batch whose first `offline_size` rows come from the dataset and the rest from the online transitions."""
+        rows = [self._rows(offline, offline_size), self._rows(online, self.config.batch_size - offline_size)]
+        return self.normalize(self.layout.unpack(torch.cat(rows, dim=-2)))
+
+    def normalize(self, batch: Batch) -> Batch:
+        """A raw batch in the units that the networks see."""
+        return batch._replace(
+            observations=self.policy.normalize_observations(batch.observations),
+            next_observations=self.policy.normalize_observations(batch.next_observations),
+            actions=self.policy.normalize_actions(batch.actions),
+        )
+
+    # Acting ---------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+        evaluation_samples: int | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions in the environment's units, inside the box: (O,) -> (A,), or (n, O) -> (n, A).
+
+        A population takes one row, or one batch of rows, for each member: (P, O) or (P, n, O).
+        deterministic: the actor's mode; False draws from it where it is stochastic. evaluation_samples: overrides the
+        config's for this call; above 1, the best of so many noisy candidates in the critics' opinion.
+        Raises TypeError or ValueError for observations of another kind, shape or with non-finite entries, and
+        FloatingPointError where the networks themselves have diverged.
+        """
+        observation = np.asarray(observation)
+        rows = self._check_observation(observation)
+        samples = self.config.evaluation_samples if evaluation_samples is None else evaluation_samples
+        if samples < 1:
+            raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
+        shape = (*rows.shape[:-1], samples, self.spec.action_size)
+        if samples > 1:
+            actions = self.policy.search(rows, self.acting.normal("evaluation", rows.new_empty(shape)))
+        elif deterministic:
+            actions = self.policy(rows)
+        else:
+            actions = self.policy.sample(rows, self.acting.normal("sample", rows.new_empty(shape)).squeeze(-2))
+        result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], -1)
+        if not np.isfinite(result).all():
+            raise FloatingPointError("the policy's action is not finite: training has diverged, go back to an earlier checkpoint")
+        return result, state
+
+    def _check_observation(self, observation: np.ndarray) -> Tensor:
+        size = self.spec.observation_size
+        if observation.dtype.kind not in "fiu":
+            raise TypeError(f"observation must hold numbers, got dtype {observation.dtype}")
+        lead = len(self.lead)
+        fits = observation.ndim in (lead + 1, lead + 2) and observation.shape[-1] == size
+        if not fits or observation.shape[:lead] != self.lead:
+            one = f"({', '.join(map(str, (*self.lead, size)))}{',' if not self.lead else ''})"
+            batch = f"({', '.join(map(str, (*self.lead, 'n', size)))})"
+            raise ValueError(f"observation must have shape {one} or {batch}, got {observation.shape}")
+        if not np.isfinite(observation).all():
+            bad = np.flatnonzero(~np.isfinite(observation).reshape(-1, size).all(0)).tolist()
+            raise ValueError(f"observation has NaN or infinite entries in dimensions {bad}; expected finite numbers")
+        rows = torch.as_tensor(observation, dtype=self.dtype, device=self.device)
+        return rows.unsqueeze(-2) if observation.ndim == lead + 1 else rows
+
+    # Populations ----------------------------------------------------------------------------------------------------
+
+    def member(self, index: int) -> Self:
+        """Member `index` of the population as an ordinary agent: its own weights, moments and settings."""
+        if self.population is None or not 0 <= index < self.population:
+            raise IndexError(f"member {index} of a population of {self.population}")
+        settings = {name: getattr(self.config.member(index), name) for name in self.config.names()}
+        single = type(self)(self.spec, seed=self.seed, device=self.device, dtype=self.dtype, **settings)
+        own = checkpoint.agent_tensors(single)
+        for group, tensors in checkpoint.agent_tensors(self).items():
+            for name, tensor in tensors.items():
+                sliced = tensor.shape != own[group][name].shape if name in own[group] else tensor.dim() > 0
+                own[group][name] = (tensor[index] if sliced else tensor).clone()
+        checkpoint.load_agent_tensors(single, own)
+        single.set_extra_state(self.get_extra_state())
+        return single
+
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes one checkpoint file, whole or not at all; training goes on from it bit for bit. Returns its path."""
+        return checkpoint.save_agent(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, env: gym.Env | VecEnv | None = None, device: str | torch.device = "auto") -> Self:
+        """The agent of a checkpoint. Raises FileNotFoundError, or CheckpointError that says what is wrong with it."""
+        agent = checkpoint.load_agent(cls, path, device)
+        if env is not None:
+            agent.set_env(env)
+        return agent
+
+    def export_onnx(self, directory: str | os.PathLike, evaluation_samples: int | None = None) -> Path:
+        """Writes actor.onnx, critic.onnx and policy.onnx, checked against this agent. Returns the directory.
+
+        Needs the `export` package and its extra; see export.onnx.export_onnx.
+        """
+        from export.onnx import export_onnx  # not at the top: export imports agents' siblings, and onnx is an extra
+
+        return export_onnx(self, directory, evaluation_samples)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The counters, which are plain integers so that schedules never wait for the device."""
+        return {
+            "updates": self.updates,
+            "env_steps": self.env_steps,
+            "num_timesteps": self.num_timesteps,
+            "online": int(self.online),
+        }
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.updates = state["updates"]
+        self.env_steps = state["env_steps"]
+        self.num_timesteps = state["num_timesteps"]
+        self.online = bool(state["online"])
+
+    # Stable-Baselines3's surroundings: callbacks, loggers and environments ------------------------------------------
+
+    @property
+    def observation_space(self) -> gym.spaces.Box:
+        return self.spec.observation_space
+
+    @property
+    def action_space(self) -> gym.spaces.Box:
+        return self.spec.action_space
+
+    @property
+    def logger(self) -> Logger:
+        if self._logger is None:
+            self._logger = training.make_logger(type(self).__name__, self.verbose, self.tensorboard_log)
+        return self._logger
+
+    def set_logger(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def get_env(self) -> VecEnv | None:
+        return self._env
+
+    def set_env(self, env: gym.Env | VecEnv) -> None:
+        """Raises ValueError where the spaces are not those of the dataset, or where the env normalises by itself."""
+        self._env = training.vectorize(env, self.spec)
+
+    def get_vec_normalize_env(self) -> None:
+        """Always None: normalising is the policy's own work."""
+        return None
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def generators(self) -> dict[str, Draws]:
+        """Every stream of random numbers, by the name it has in the checkpoint."""
+        return {"batches": self.batches, "draws": self.draws, "acting": self.acting}
+
+    def new_replay(self) -> Table:
+        """An empty table for online transitions."""
+        return Table(self.layout, self.config.buffer_size, self.device, self.dtype)
+
+    def _rows(self, table: Table, size: int) -> Tensor:
+        return table.gather(self.batches.indices("batch", (*self.lead, size), table.size))
+
+    def _fit_normalizer(self, observations: np.ndarray) -> None:
+        """Mean and std of the dataset, std + 1e-3, in float64 and by chunks, for data larger than memory."""
+        chunks = [observations[i : i + CHUNK].astype(np.float64) for i in range(0, len(observations), CHUNK)]
+        mean = sum(chunk.sum(0) for chunk in chunks) / len(observations)
+        variance = sum(np.square(chunk - mean).sum(0) for chunk in chunks) / len(observations)
+        self.policy.observation_mean.copy_(torch.as_tensor(mean))
+        self.policy.observation_std.copy_(torch.as_tensor(np.sqrt(variance) + 1e-3))
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        """New parameters come from this seed, on the agent's device and in its dtype; global state stays as it was."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            with torch.random.fork_rng(devices), self.device:
+                torch.manual_seed(seed)
+                yield
+        finally:
+            torch.set_default_dtype(default)

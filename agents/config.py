@@ -1,0 +1,119 @@
+"""Hyper-parameters: checks, sweeps over a population, and the papers' presets."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from types import SimpleNamespace
+from typing import Any, Self
+
+import torch
+
+# One number, or one for each member of a population.
+Hyper = float | tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """What every agent has. Fields typed Hyper take a sequence too: one value for each member of the population."""
+
+    batch_size: int = 256
+    normalize_observations: bool = False  # by mean and std + 1e-3 of the dataset
+    evaluation_samples: int = 1  # candidates that the critics choose from when acting; 1: the actor's own action
+    # Online:
+    buffer_size: int = 1_000_000  # online transitions kept
+    learning_starts: int = 0  # environment steps before the first update
+    updates_per_step: int = 1  # gradient steps for each environment step
+    offline_ratio: float = 0.5  # share of each batch that comes from the dataset
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step"):
+            self.check_at_least(name, 1)
+        self.check_at_least("learning_starts", 0)
+        self.check_between("offline_ratio", 0.0, 1.0)
+
+    def check_at_least(self, name: str, low: float) -> None:
+        self._check(name, lambda value: value >= low, f"at least {low}")
+
+    def check_between(self, name: str, low: float, high: float) -> None:
+        self._check(name, lambda value: low <= value <= high, f"in [{low}, {high}]")
+
+    def check_positive(self, name: str) -> None:
+        self._check(name, lambda value: value > 0, "positive")
+
+    def _check(self, name: str, holds: Any, expected: str) -> None:
+        for value in as_values(getattr(self, name)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise TypeError(f"{type(self).__name__}.{name} must be a finite number, got {value!r}")
+            if not holds(value):
+                raise ValueError(f"{type(self).__name__}.{name} must be {expected}, got {value}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def build(cls, settings: dict[str, Any]) -> Self:
+        """A config from names and values; an unknown name raises TypeError and lists the known ones."""
+        unknown = sorted(set(settings) - set(cls.names()))
+        if unknown:
+            raise TypeError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(cls.names())}")
+        return cls(**settings)
+
+    def member(self, index: int) -> Self:
+        """The config of one member of the population: every sweep replaced by that member's value."""
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in self.sweeps()})
+
+    def sweeps(self) -> tuple[str, ...]:
+        """Names of the fields that hold one value for each member."""
+        return tuple(f.name for f in dataclasses.fields(self) if _is_hyper(f) and isinstance(getattr(self, f.name), tuple))
+
+    def check_population(self, population: int | None) -> None:
+        """Raises where a field is a sequence that is not one value for each member."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, tuple) or "tuple[int" in str(field.type):  # a tuple of ints is a layer list
+                continue
+            if not _is_hyper(field):
+                raise TypeError(f"{field.name} is one value for the whole population and cannot be swept, got {value}")
+            if population is None:
+                raise ValueError(f"{field.name}={value} is a sweep; give population={len(value)} as well")
+            if len(value) != population:
+                raise ValueError(f"{field.name} has {len(value)} values for a population of {population}: {value}")
+
+    def tensors(self, device: torch.device, dtype: torch.dtype) -> SimpleNamespace:
+        """The fields as formulas use them: numbers as they are, sweeps as tensors (P,)."""
+        values = dataclasses.asdict(self)
+        for name in self.sweeps():
+            values[name] = torch.tensor(values[name], device=device, dtype=dtype)
+        return SimpleNamespace(**values)
+
+
+def as_values(value: Hyper) -> Iterable[Any]:
+    """A hyper-parameter as a sequence: the members' values, or the only one."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_hyper(field: dataclasses.Field) -> bool:
+    return "Hyper" in str(field.type) or "tuple[float, ...]" in str(field.type)
+
+
+def load_preset(agent: str, dataset: str) -> dict[str, Any]:
+    """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
+
+    A dataset's own table wins over its family's ("hopper"), which wins over "default". The version suffix of a D4RL
+    name does not count.
+    """
+    file = resources.files("agents") / "presets" / f"{agent.lower()}.toml"
+    if not file.is_file():
+        return {}
+    tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    name = dataset.rsplit("-v", 1)[0]
+    if name not in tables:
+        return {}
+    return tables.get(name.split("-", 1)[0], {}) | tables[name]

@@ -1,0 +1,32 @@
+"""Every random number that an update uses."""
+
+import torch
+from torch import Tensor
+
+
+class Draws:
+    """Named draws from one generator, whose state is part of the checkpoint.
+
+    A draw is asked for by name, so that a test can replay recorded numbers in its place.
+    """
+
+    def __init__(self, seed: int, device: torch.device):
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.device = device
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        """Standard normal, of the shape and dtype of `like`."""
+        return torch.randn(like.shape, generator=self.generator, device=self.device, dtype=like.dtype)
+
+    def uniform(self, name: str, like: Tensor) -> Tensor:
+        """Uniform in [0, 1), of the shape and dtype of `like`."""
+        return torch.rand(like.shape, generator=self.generator, device=self.device, dtype=like.dtype)
+
+    def subset(self, name: str, lead: tuple[int, ...], size: int, of: int) -> Tensor:
+        """`size` of `of` indices without replacement, a set for each leading index: (*lead, size), long."""
+        keys = torch.rand(*lead, of, generator=self.generator, device=self.device)
+        return keys.topk(size, dim=-1).indices
+
+    def indices(self, name: str, shape: tuple[int, ...], below: int) -> Tensor:
+        """Integers in [0, below), with replacement."""
+        return torch.randint(below, shape, generator=self.generator, device=self.device)

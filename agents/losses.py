@@ -1,0 +1,50 @@
+"""Formulas that several papers share. Shapes without the leading population dimensions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def per_member(value: float | Tensor, like: Tensor) -> float | Tensor:
+    """A hyper-parameter ready to multiply `like`: a number as it is, one per member (P,) as (P, 1, ..., 1)."""
+    if isinstance(value, Tensor):
+        return value.reshape(*value.shape, *(1,) * (like.dim() - value.dim()))
+    return value
+
+
+def td_target(rewards: Tensor, terminations: Tensor, next_q: Tensor, gamma: float | Tensor) -> Tensor:
+    """r + gamma * (1 - terminated) * next_q, no gradient; all (B,). A time limit is not a termination."""
+    if not rewards.shape == terminations.shape == next_q.shape:
+        raise ValueError(
+            f"rewards {tuple(rewards.shape)}, terminations {tuple(terminations.shape)} and next_q "
+            f"{tuple(next_q.shape)} must have one shape: a stray axis would broadcast and train without an error"
+        )
+    return (rewards + per_member(gamma, next_q) * (1.0 - terminations) * next_q).detach()
+
+
+def squared_errors(qs: Tensor, target_q: Tensor) -> Tensor:
+    """Mean squared error of each critic against one shared target: (E, B), (B,) -> (E,)."""
+    if qs.shape[:-2] + qs.shape[-1:] != target_q.shape:
+        raise ValueError(f"qs {tuple(qs.shape)} must be the target's shape {tuple(target_q.shape)} with an ensemble axis")
+    return (qs - target_q.unsqueeze(-2)).square().mean(-1)
+
+
+def scale_free(q: Tensor) -> Tensor:
+    """q over its mean magnitude in the batch, a constant for the gradient: (B,) -> (B,)."""
+    return q / q.abs().mean(-1, keepdim=True).detach()
+
+
+def cloning_error(pi: Tensor, actions: Tensor) -> Tensor:
+    """Squared distance to the data's actions, mean over batch and action dimensions: (B, A), (B, A) -> ()."""
+    return (pi - actions).square().mean((-2, -1))
+
+
+@torch.no_grad()
+def polyak_(targets: Sequence[Tensor], sources: Sequence[Tensor], tau: float | Tensor) -> None:
+    """targets <- (1 - tau) * targets + tau * sources, in place."""
+    if isinstance(tau, Tensor):
+        for target, source in zip(targets, sources, strict=True):
+            target.lerp_(source, per_member(tau, target))
+    else:
+        torch._foreach_lerp_(list(targets), list(sources), tau)

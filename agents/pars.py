@@ -1,0 +1,158 @@
+"""PARS: reward scaling with LayerNorm, and a penalty on infeasible actions.
+
+Kim et al. 2025, "Penalizing Infeasible Actions and Reward Scaling in Reinforcement Learning with Offline Data",
+arXiv 2507.08761. On top of TD3+BC:
+  1. rewards are multiplied by reward_scale inside the critic loss, and the critics have LayerNorm;
+  2. the critics are pulled to a constant Q_min at actions far outside the box;
+  3. a larger ensemble: a random subset's minimum in the target, the minimum over all in the offline actor loss, the
+     mean of a random subset in the online one.
+Choices that the paper leaves open: the actor's loss is -Q/mean|Q| + beta * BC; LayerNorm stands before the ReLU;
+the critics are one layer deeper than the actor; the targets move with the actor, every second update.
+"""
+
+import dataclasses
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.base import Metrics
+from agents.batch import Batch
+from agents.config import Hyper
+from agents.losses import cloning_error, per_member, squared_errors, td_target
+from policies import final_uniform_, minimum
+from policies.mlp import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class PARSConfig(ActorCriticConfig):
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_norm: Norm = "before"
+    n_critics: int = 10
+    reward_scale: Hyper = 10.0  # c_reward; rewards are never shifted
+    alpha: Hyper = 0.001  # weight of the infeasible-action penalty
+    beta: Hyper = 0.01  # weight of cloning
+    infeasible_distance: Hyper = 100.0  # L, in half boxes
+    infeasible: Literal["all_dims", "any_dim"] = "all_dims"  # any_dim: a random non-empty set of dimensions
+    q_min: Hyper | None = None  # for raw rewards; None: the dataset's least reward / (1 - gamma)
+    q_min_scaled: bool = True  # multiply q_min by reward_scale, as the paper's rule does
+    target_subset: int = 2  # S_k_critic
+    # Online:
+    updates_per_step: int = 20
+    online_alpha: Hyper | None = None  # None: as offline
+    online_beta: Hyper | None = None
+    online_actor_subset: int = 1  # S_k_actor
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("infeasible_distance")
+        for name in ("alpha", "beta"):
+            self.check_at_least(name, 0.0)
+        for name in ("online_alpha", "online_beta"):
+            if getattr(self, name) is not None:
+                self.check_at_least(name, 0.0)
+        for name in ("target_subset", "online_actor_subset"):
+            if not 1 <= getattr(self, name) <= self.n_critics:
+                raise ValueError(f"{name} must be between 1 and n_critics={self.n_critics}, got {getattr(self, name)}")
+        if self.infeasible not in ("all_dims", "any_dim"):
+            raise ValueError(f"infeasible must be 'all_dims' or 'any_dim', got {self.infeasible!r}")
+
+
+class PARS(ActorCritic):
+    """update is ActorCritic's; the losses are PARS's own, offline and online."""
+
+    Config = PARSConfig
+    config: PARSConfig
+
+    def build(self) -> None:
+        super().build()
+        final_uniform_(self.critic.trunk, 3e-3)  # small first values: part of the paper's argument
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        h = self.hyper
+        least = self.spec.reward_min / (1.0 - h.gamma) if h.q_min is None else h.q_min
+        self.q_min = (h.reward_scale if h.q_min_scaled else 1.0) * least  # a number, or one for each member (P,)
+        if self.spec.reward_mean < 0.0:
+            warnings.warn(
+                f"PARS expects mostly positive rewards, and those of {self.spec.name} average {self.spec.reward_mean:.3g}: "
+                "its targets would be negative; add a constant to the rewards that makes them positive",
+                stacklevel=2,
+            )
+
+    @property
+    def penalty_weight(self) -> float | Tensor:
+        h = self.hyper
+        return h.online_alpha if self.online and h.online_alpha is not None else h.alpha
+
+    @property
+    def cloning_weight(self) -> float | Tensor:
+        h = self.hyper
+        return h.online_beta if self.online and h.online_beta is not None else h.beta
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """TD error with scaled rewards plus alpha * (Q(s, a_inf) - Q_min)^2; section 4 and appendix E."""
+        h, alpha = self.hyper, self.penalty_weight
+        next_actions = self.target_actions(batch.next_observations)
+        chosen = self.draws.subset("target_subset", self.lead, h.target_subset, of=h.n_critics)
+        next_q = minimum(self.target_critic(batch.next_observations, next_actions, chosen))
+        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, h.gamma)  # (B,)
+
+        if alpha == 0.0 and not isinstance(alpha, Tensor):  # the penalty's pass is half of the critics' work
+            qs = self.critic(batch.observations, batch.actions)  # (E, B)
+            loss = squared_errors(qs, target_q).mean(-1)
+            return loss, {"critic/loss": loss.detach(), "critic/q": qs.detach().mean((-2, -1))}
+
+        infeasible = self.infeasible_actions(batch.actions)  # (B, A)
+        observations = torch.cat([batch.observations, batch.observations], dim=-2)
+        actions = torch.cat([batch.actions, infeasible], dim=-2)
+        qs, qs_infeasible = self.critic(observations, actions).chunk(2, dim=-1)  # (E, B) each
+        q_min = torch.zeros_like(target_q) + per_member(self.q_min, target_q)
+        td = squared_errors(qs, target_q).mean(-1)
+        penalty = squared_errors(qs_infeasible, q_min).mean(-1)
+        loss = td + alpha * penalty
+        return loss, {
+            "critic/loss": loss.detach(),
+            "critic/td": td.detach(),
+            "critic/penalty": penalty.detach(),
+            "critic/q": qs.detach().mean((-2, -1)),
+            "critic/q_std": qs.detach().std(-2).mean(-1),
+            "critic/q_infeasible": qs_infeasible.detach().mean((-2, -1)),
+            "critic/target_over_scale": target_q.mean(-1) / h.reward_scale,
+        }
+
+    @torch.no_grad()
+    def infeasible_actions(self, actions: Tensor) -> Tensor:
+        """Actions far outside the box [-1, 1], of the shape of `actions` (B, A): +-[L, 2L] in every dimension.
+
+        With infeasible="any_dim" only a random non-empty set of dimensions is out there (the paper's equation 1), and
+        the others are uniform in the box; "all_dims" is the paper's listing.
+        """
+        side = 2.0 * self.draws.uniform("infeasible_uniform", actions) - 1.0
+        distance = per_member(self.hyper.infeasible_distance, actions)
+        outside = distance * torch.where(side < 0.0, side - 1.0, side + 1.0)
+        if self.config.infeasible == "all_dims":
+            return outside
+        size = actions.shape[-1]
+        sets = 1 + self.draws.indices("infeasible_dims", (*actions.shape[:-1], 1), 2**size - 1)  # one bit a dimension
+        chosen = (sets >> torch.arange(size, device=actions.device)) & 1
+        return torch.where(chosen.bool(), outside, side)
+
+    def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """-Q(s, pi) / mean|Q| + beta * mean (pi - a)^2; Q is the minimum offline, a random subset's mean online."""
+        pi = self.actor(batch.observations)  # (B, A)
+        if self.online:
+            chosen = self.draws.subset("actor_subset", self.lead, self.hyper.online_actor_subset, of=self.hyper.n_critics)
+            q = self.critic(batch.observations, pi, chosen).mean(-2)  # (B,)
+        else:
+            q = minimum(self.critic(batch.observations, pi))  # (B,)
+        scale = 1.0 / q.detach().abs().mean(-1).clamp(min=1e-6)  # with sparse rewards Q begins near 0
+        bc = cloning_error(pi, batch.actions)
+        loss = self.cloning_weight * bc - scale * q.mean(-1)
+        return loss, {
+            "actor/loss": loss.detach(),
+            "actor/bc": bc.detach(),
+            "actor/q": q.detach().mean(-1),
+            "actor/scale": scale,
+            "actor/magnitude": pi.detach().abs().mean((-2, -1)),
+        }

@@ -1,0 +1,77 @@
+"""Transitions as one table on the device: a batch is a single gather."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.batch import Batch
+from agents.spec import Dataset
+
+
+class Layout:
+    """Where each column of a Batch lies in a row of the table."""
+
+    def __init__(self, columns: tuple[str, ...], observation_size: int, action_size: int):
+        wide = {"observations": observation_size, "next_observations": observation_size, "actions": action_size}
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for name in columns:
+            stop = start + wide.get(name, 1)
+            self.slices[name] = slice(start, stop)
+            start = stop
+        self.width = start
+        self.scalars = {name for name in columns if name not in wide}
+
+    def pack(self, columns: dict[str, np.ndarray]) -> np.ndarray:
+        """Columns (N,) or (N, k) to rows (N, width), float32."""
+        count = len(columns["rewards"])
+        rows = np.empty((count, self.width), dtype=np.float32)
+        for name, where in self.slices.items():
+            rows[:, where] = columns[name].reshape(count, -1)
+        return rows
+
+    def unpack(self, rows: Tensor) -> Batch:
+        """Rows (..., B, width) to a Batch of views."""
+        views = {name: rows[..., where] for name, where in self.slices.items()}
+        return Batch(**{name: view.squeeze(-1) if name in self.scalars else view for name, view in views.items()})
+
+
+class Table:
+    """Rows of transitions (capacity, width), filled from the start; `size` of them are valid."""
+
+    def __init__(self, layout: Layout, capacity: int, device: torch.device, dtype: torch.dtype):
+        self.layout = layout
+        self.rows = torch.zeros(capacity, layout.width, device=device, dtype=dtype)
+        self.size = 0
+        self.next = 0
+
+    @classmethod
+    def of(cls, dataset: Dataset, layout: Layout, device: torch.device, dtype: torch.dtype) -> "Table":
+        """The whole dataset. Raises KeyError for a column that it cannot supply, ValueError if it is empty."""
+        if len(dataset) == 0:
+            raise ValueError(f"{dataset.name} has no transitions to learn from")
+        columns = {name: dataset.column(name) for name in layout.slices}
+        table = cls(layout, len(dataset), device, dtype)
+        table.append(columns)
+        return table
+
+    @property
+    def capacity(self) -> int:
+        return len(self.rows)
+
+    def append(self, columns: dict[str, np.ndarray]) -> None:
+        """Adds transitions; a full table forgets its oldest."""
+        rows = torch.from_numpy(self.layout.pack(columns)).to(self.rows)
+        where = (self.next + torch.arange(len(rows), device=self.rows.device)) % self.capacity
+        self.rows[where] = rows
+        self.next = (self.next + len(rows)) % self.capacity
+        self.size = min(self.size + len(rows), self.capacity)
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Rows (*indices.shape, width)."""
+        return self.rows.index_select(0, indices.reshape(-1)).view(*indices.shape, -1)
+
+    def restore(self, rows: Tensor, following: int) -> None:
+        """Puts back what was saved of a table: its valid rows, and where the next one goes."""
+        self.rows[: len(rows)] = rows
+        self.size, self.next = len(rows), following

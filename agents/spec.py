@@ -1,0 +1,90 @@
+"""What an agent remembers of the dataset that it was built for."""
+
+import dataclasses
+from typing import Any, Protocol, Self
+
+import numpy as np
+from gymnasium import spaces
+
+
+class Dataset(Protocol):
+    """What agents ask of a dataset; zoo.OfflineDataset is one."""
+
+    name: str
+    env_id: str | None
+    observation_space: spaces.Box
+    action_space: spaces.Box
+    columns: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int: ...
+    def column(self, name: str) -> np.ndarray: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """Spaces and a few facts of a dataset; kept in the checkpoint, so that loading needs no data."""
+
+    name: str
+    env_id: str | None
+    observation_size: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    transitions: int
+    reward_min: float
+    reward_mean: float
+    provenance: dict[str, Any]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Raises TypeError for spaces that are not flat boxes, ValueError for an unbounded or empty action box."""
+        observations, actions = dataset.observation_space, dataset.action_space
+        for label, space in (("observation", observations), ("action", actions)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise TypeError(
+                    f"{label} space must be a Box of one axis, got {space}; wrap the environment in "
+                    "gymnasium.wrappers.FlattenObservation, or concatenate the entries when you build the dataset"
+                )
+        if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all() and (actions.low < actions.high).all()):
+            raise ValueError(f"action box must be bounded with low < high, got low={actions.low}, high={actions.high}")
+        rewards = dataset.column("rewards")
+        return cls(
+            name=dataset.name,
+            env_id=dataset.env_id,
+            observation_size=int(observations.shape[0]),
+            action_low=tuple(actions.low.tolist()),
+            action_high=tuple(actions.high.tolist()),
+            transitions=len(dataset),
+            reward_min=float(rewards.min()),
+            reward_mean=float(rewards.mean(dtype=np.float64)),
+            provenance=dict(dataset.provenance),
+        )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of dataclasses.asdict after a trip through JSON."""
+        boxes = {name: tuple(values[name]) for name in ("action_low", "action_high")}
+        return cls(**(values | boxes))
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float32)
+
+    @property
+    def action_space(self) -> spaces.Box:
+        return spaces.Box(np.array(self.action_low, np.float32), np.array(self.action_high, np.float32), dtype=np.float32)
+
+    @property
+    def action_size(self) -> int:
+        return len(self.action_low)
+
+    def check_env(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        """Raises ValueError where an environment is not the one that the data describe."""
+        if observation_space.shape != self.observation_space.shape:
+            raise ValueError(
+                f"the environment's observations have shape {observation_space.shape}, the agent was built for "
+                f"{self.observation_space.shape} ({self.name})"
+            )
+        box = isinstance(action_space, spaces.Box) and action_space.shape == self.action_space.shape
+        if not box or not np.allclose(action_space.low, self.action_low) or not np.allclose(action_space.high, self.action_high):
+            raise ValueError(f"the environment's actions are {action_space}, the agent was built for {self.action_space}")

@@ -1,0 +1,40 @@
+"""TD3+BC: TD3 whose actor also clones the data.
+
+Fujimoto and Gu 2021, "A Minimalist Approach to Offline Reinforcement Learning", arXiv 2106.06860. On top of TD3:
+the actor's loss adds the squared distance to the data's action, the Q term is scaled by alpha over its mean magnitude,
+and observations are normalised. With alpha = 0 the actor is plain behaviour cloning.
+"""
+
+import dataclasses
+
+from torch import Tensor
+
+from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.base import Metrics
+from agents.batch import Batch
+from agents.config import Hyper
+from agents.losses import cloning_error, scale_free
+
+
+@dataclasses.dataclass(frozen=True)
+class TD3BCConfig(ActorCriticConfig):
+    normalize_observations: bool = True
+    alpha: Hyper = 2.5  # weight of Q against cloning
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least("alpha", 0.0)
+
+
+class TD3BC(ActorCritic):
+    """critic_loss and update are TD3's, inherited from ActorCritic."""
+
+    Config = TD3BCConfig
+
+    def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """-alpha * Q_1(s, pi) / mean|Q_1| + mean (pi - a)^2; arXiv 2106.06860, equation 3 with its normaliser 5."""
+        pi = self.actor(batch.observations)  # (B, A)
+        q = self.critic.first(batch.observations, pi)  # (B,)
+        bc = cloning_error(pi, batch.actions)
+        loss = bc - self.hyper.alpha * scale_free(q).mean(-1)
+        return loss, {"actor/loss": loss.detach(), "actor/bc": bc.detach(), "actor/q": q.detach().mean(-1)}

@@ -1,0 +1,97 @@
+"""Learning curves on real data: trains an agent for several seeds and appends every evaluation to a CSV file.
+
+    python benchmarks/learning.py TD3BC hopper-medium-replay --seeds 0 1 2
+    python benchmarks/learning.py TD3BC hopper-medium-replay --label BC --set alpha=0.0
+    python benchmarks/learning.py --table
+
+Each row is the return of 10 deterministic episodes from reset seeds 100 to 109, which no training run uses.
+"""
+
+import argparse
+import ast
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents import AGENTS
+from zoo.datasets import load_dataset
+from zoo.envs import make_env
+from zoo.evaluation import evaluate
+
+CSV = Path(__file__).parent / "learning.csv"
+FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_std", "seconds", "settings")
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    dataset = load_dataset(args.dataset)
+    settings = {key: ast.literal_eval(value) for key, value in (item.split("=", 1) for item in args.set)}
+    for seed in args.seeds:
+        agent = AGENTS[args.agent](dataset, seed=seed, **settings)
+        started = time.perf_counter()
+        for step in range(args.every, args.steps + 1, args.every):
+            agent.learn_offline(dataset, args.every)
+            returns = evaluate(agent, lambda: make_env(dataset))
+            row = {
+                "label": args.label or args.agent,
+                "agent": args.agent,
+                "dataset": dataset.name,
+                "seed": seed,
+                "step": step,
+                "return_mean": round(float(returns.mean()), 1),
+                "return_std": round(float(returns.std()), 1),
+                "seconds": round(time.perf_counter() - started),
+                "settings": " ".join(args.set),
+            }
+            append(args.out, row)
+            print({key: row[key] for key in FIELDS[:-1]}, flush=True)
+
+
+def append(path: Path, row: dict) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def table(path: Path) -> str:
+    """Markdown: last, mean of the last three and best evaluation of each seed, as mean +- deviation over the seeds."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| agent | dataset | seeds | steps | last | mean of last 3 | best |", "|---|---|---|---|---|---|---|"]
+    for key in dict.fromkeys((row["dataset"], row["label"]) for row in rows):
+        mine = [row for row in rows if (row["dataset"], row["label"]) == key]
+        curves = [[float(r["return_mean"]) for r in mine if r["seed"] == seed] for seed in dict.fromkeys(r["seed"] for r in mine)]
+        cells = [
+            f"{np.mean(values):.0f} ± {np.std(values):.0f}"
+            for values in ([c[-1] for c in curves], [np.mean(c[-3:]) for c in curves], [max(c) for c in curves])
+        ]
+        steps = max(int(row["step"]) for row in mine)
+        lines.append(f"| {key[1]} | {key[0]} | {len(curves)} | {steps:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("agent", nargs="?", choices=AGENTS)
+    parser.add_argument("dataset", nargs="?")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--every", type=int, default=5_000)
+    parser.add_argument("--label", help="name in the table, where the settings make it another algorithm")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields other than the preset's")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.out))
+    elif options.agent and options.dataset:
+        train(options)
+    else:
+        parser.error("name an agent and a dataset, or give --table")

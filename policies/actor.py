@@ -1,0 +1,74 @@
+"""Actors: observations (..., B, O), normalised, to actions (..., B, A) in [-1, 1]."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from policies.distributions import TanhNormal
+from policies.mlp import MLP
+
+
+class DeterministicActor(nn.Module):
+    """tanh of an MLP.
+
+    search_noise: standard deviation, in units of the half box, of the candidates of evaluation sampling.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        lead: Sequence[int] = (),
+        search_noise: float = 0.2,
+    ):
+        super().__init__()
+        self.search_noise = search_noise
+        self.trunk = MLP((observation_size, *hidden, action_size), lead)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The action, (..., B, A)."""
+        return torch.tanh(self.trunk(observations))
+
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """The action itself: without a distribution, noise (..., B, A) has nothing to drive."""
+        return self(observations)
+
+    def candidates(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Actions around the actor's own. noise: standard normal (..., B, M, A) -> (..., B, M, A)."""
+        around = self(observations).unsqueeze(-2) + self.search_noise * noise
+        return around.clamp(-1.0, 1.0)
+
+
+class GaussianActor(nn.Module):
+    """tanh-squashed Gaussian whose mean and log standard deviation come from one MLP."""
+
+    LOG_STD_RANGE = (-20.0, 2.0)
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        lead: Sequence[int] = (),
+    ):
+        super().__init__()
+        self.trunk = MLP((observation_size, *hidden, 2 * action_size), lead)
+
+    def distribution(self, observations: Tensor) -> TanhNormal:
+        mean, log_std = self.trunk(observations).chunk(2, dim=-1)
+        return TanhNormal(mean, log_std.clamp(*self.LOG_STD_RANGE))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The mode, (..., B, A)."""
+        return self.distribution(observations).mode()
+
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """One draw from the policy. noise: standard normal (..., B, A) -> (..., B, A)."""
+        return self.distribution(observations).sample(noise)[0]
+
+    def candidates(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """M draws from the policy. noise: standard normal (..., B, M, A) -> (..., B, M, A)."""
+        mean, log_std = self.distribution(observations)
+        return torch.tanh(mean.unsqueeze(-2) + log_std.exp().unsqueeze(-2) * noise)

@@ -1,0 +1,59 @@
+"""Critics and values: normalised observations (..., B, O) and actions (..., B, A) to returns-to-go."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from policies.mlp import MLP, Norm
+
+
+def minimum(qs: Tensor) -> Tensor:
+    """The most pessimistic member of the ensemble: (..., E, B) -> (..., B)."""
+    return qs.amin(-2)
+
+
+class Critic(nn.Module):
+    """An ensemble of Q-functions, every layer one batched product over the members."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        members: int = 2,
+        lead: Sequence[int] = (),
+        norm: Norm = "none",
+        norm_eps: float = 1e-5,
+    ):
+        super().__init__()
+        self.members = members
+        sizes = (observation_size + action_size, *hidden, 1)
+        self.trunk = MLP(sizes, (*lead, members), norm, norm_eps)
+
+    def forward(self, observations: Tensor, actions: Tensor, members: Tensor | slice | None = None) -> Tensor:
+        """qs (..., E, B); with members, indices (..., k) or a slice, only those, (..., k, B)."""
+        inputs = torch.cat([observations, actions], dim=-1)
+        return self.trunk(inputs.unsqueeze(-3), members).squeeze(-1)
+
+    def first(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """q (..., B) of member 0 alone; the others are not computed."""
+        return self(observations, actions, slice(0, 1)).squeeze(-2)
+
+
+class Value(nn.Module):
+    """A state-value function."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        hidden: Sequence[int] = (256, 256),
+        lead: Sequence[int] = (),
+        norm: Norm = "none",
+    ):
+        super().__init__()
+        self.trunk = MLP((observation_size, *hidden, 1), lead, norm)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """v, (..., B)."""
+        return self.trunk(observations).squeeze(-1)

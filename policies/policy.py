@@ -1,0 +1,87 @@
+"""The one path from an observation to an action: what predicts is what is evaluated and what ships."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from policies.critic import Critic, minimum
+
+
+class Policy(nn.Module):
+    """Normaliser -> actor -> evaluation sampling -> action scaling.
+
+    Observations enter in the units of the environment, (..., B, O), and actions leave in them, (..., B, A), inside the
+    box. The statistics and the box are buffers, so they are in every checkpoint and inside every exported graph.
+
+    actor: a module of policies/actor.py.  critic: scores the candidates of evaluation sampling.
+    aggregate: (..., E, B) -> (..., B), the ensemble's one opinion.
+    low, high: (A,), the action box.
+    """
+
+    observation_mean: Tensor
+    observation_std: Tensor
+    action_center: Tensor
+    action_half_range: Tensor
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        critic: Critic,
+        observation_size: int,
+        low: Tensor,
+        high: Tensor,
+        aggregate: Callable[[Tensor], Tensor] = minimum,
+    ):
+        super().__init__()
+        self.actor = actor
+        self.critic = critic
+        self.aggregate = aggregate
+        self.register_buffer("observation_mean", torch.zeros(observation_size))
+        self.register_buffer("observation_std", torch.ones(observation_size))
+        self.register_buffer("action_center", (low + high) / 2)
+        self.register_buffer("action_half_range", (high - low) / 2)
+
+    def normalize_observations(self, observations: Tensor) -> Tensor:
+        return (observations - self.observation_mean) / self.observation_std
+
+    def normalize_actions(self, actions: Tensor) -> Tensor:
+        """From the box to [-1, 1]."""
+        return (actions - self.action_center) / self.action_half_range
+
+    def scale_actions(self, actions: Tensor) -> Tensor:
+        """From [-1, 1] to the box; clamped, because rounding may step over its edge."""
+        scaled = self.action_center + self.action_half_range * actions
+        low = self.action_center - self.action_half_range
+        return torch.minimum(torch.maximum(scaled, low), self.action_center + self.action_half_range)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The actor's own action (its mode), (..., B, A)."""
+        return self.scale_actions(self.actor(self.normalize_observations(observations)))
+
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """One draw of a stochastic actor. noise: standard normal (..., B, A) -> (..., B, A)."""
+        return self.scale_actions(self.actor.sample(self.normalize_observations(observations), noise))
+
+    def search(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Evaluation sampling: the best of M candidates in the critics' opinion; ties go to the first.
+
+        noise: standard normal (..., B, M, A). The actor's mode is not itself a candidate.
+        Source: Cetin et al. 2024, arXiv 2403.13097, section 4 (evaluation sampling).
+        """
+        observations = self.normalize_observations(observations)
+        candidates = self.actor.candidates(observations, noise)  # (..., B, M, A)
+        q = self._score(observations.unsqueeze(-2).expand(*candidates.shape[:-1], -1), candidates)
+        best = q.argmax(-1, keepdim=True).unsqueeze(-1)  # (..., B, 1, 1)
+        chosen = torch.take_along_dim(candidates, best, dim=-2).squeeze(-2)
+        return self.scale_actions(chosen)
+
+    def evaluate(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """The critics' aggregate opinion q (..., B) of actions given in the units of the environment."""
+        normalized = self.normalize_actions(actions)
+        return self.aggregate(self.critic(self.normalize_observations(observations), normalized))
+
+    def _score(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """q (..., B, M) of rows (..., B, M, O) and (..., B, M, A), as one flat batch."""
+        qs = self.critic(observations.flatten(-3, -2), actions.flatten(-3, -2))
+        return self.aggregate(qs).unflatten(-1, actions.shape[-3:-1])

@@ -1,0 +1,103 @@
+"""Golden numbers recorded from other implementations: reading them, and replaying their random draws.
+
+The folder is the environment variable GOLDEN_VECTORS, by default tests/vectors (its README.md explains the keys).
+Sizes, seeds and hyper-parameters all come from the case's own files.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import Agent, Batch, DataSpec
+from policies import MLP, LayerNorm
+
+FOLDER = Path(os.environ.get("GOLDEN_VECTORS", Path(__file__).parent / "vectors"))
+
+
+def cases(pattern: str) -> list[str]:
+    found = sorted(path.stem for path in FOLDER.glob(f"{pattern}.npz"))
+    assert found, f"no golden vectors {pattern} in {FOLDER}"
+    return found
+
+
+class Case:
+    """One case: its arrays as float64 tensors by key, and the meaning that the JSON gives them."""
+
+    def __init__(self, name: str):
+        self.info: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+        with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
+            self.arrays = {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays.files}
+        self.hyper = self.info["hyperparameters"]
+        self.tolerance = {key: self.info["tolerance"][key] for key in ("rtol", "atol")}
+
+    def batch(self) -> Batch:
+        return Batch(**{name: self.arrays[f"batch/{name}"] for name in Batch._fields})
+
+    def spec(self, reward_min: float = 0.0) -> DataSpec:
+        size, actions = (self.info["dimensions"][name] for name in ("S", "A"))
+        box = (1.0,) * actions
+        return DataSpec("golden", None, size, tuple(-b for b in box), box, 0, reward_min, 1.0, {})
+
+    def hidden(self, net: str) -> tuple[int, ...]:
+        """Widths of the hidden layers l0, l1, ... of a network, from its stored biases; the last one is the output."""
+        widths = []
+        while (key := f"params/{net}/l{len(widths)}/bias") in self.arrays:
+            widths.append(len(self.arrays[key]))
+        return tuple(widths[:-1])
+
+    def members(self, net: str) -> int:
+        return len({key.split("/")[2] for key in self.arrays if key.startswith(f"params/{net}/")})
+
+    def network(self, where: str, net: str, like: MLP, ensemble: bool) -> dict[str, Tensor]:
+        """The tensors stored under `where` (params, after1, expected/step1/grad/critic_loss) in our layout and names."""
+        prefixes = [f"{where}/{net}/{i}" for i in range(self.members(net))] if ensemble else [f"{where}/{net}"]
+        stacked = {}
+        for ours in dict(like.named_parameters()):
+            kind, index, part = ours.split(".")  # linears.0.weight, norms.1.bias
+            theirs = f"{'ln' if kind == 'norms' else 'l'}{index}/{part}"
+            tensors = [self.arrays[f"{prefix}/{theirs}"] for prefix in prefixes]
+            if kind == "linears" and part == "weight":
+                tensors = [tensor.mT for tensor in tensors]  # they store (out, in)
+            stacked[ours] = torch.stack(tensors) if ensemble else tensors[0]
+        return stacked
+
+    def load(self, where: str, agent: Agent) -> None:
+        """Puts the stored parameters into the agent's networks and targets."""
+        eps = self.info["networks"].get("layer_norm_eps", 1e-5)
+        for module in agent.modules():
+            if isinstance(module, LayerNorm):
+                module.eps = eps
+        for net, mlp, ensemble in networks(agent):
+            mlp.load_state_dict(self.network(where, net, mlp, ensemble))
+
+
+def networks(agent: Agent) -> list[tuple[str, MLP, bool]]:
+    """The vectors' names of an actor-critic's networks, the networks, and whether they are ensembles."""
+    return [
+        ("actor", agent.policy.actor.trunk, False),
+        ("critic", agent.policy.critic.trunk, True),
+        ("actor_target", agent.target_actor.trunk, False),
+        ("critic_target", agent.target_critic.trunk, True),
+    ]
+
+
+class RecordedDraws:
+    """Stands in for agents.draws.Draws: hands out the numbers recorded for one update, by name."""
+
+    def __init__(self, case: Case, step: int):
+        self.draws = {key.split("/")[-1]: value for key, value in case.arrays.items() if key.startswith(f"draws/step{step}/")}
+
+    def normal(self, name: str, like: Tensor) -> Tensor:
+        assert self.draws[name].shape == like.shape
+        return self.draws[name]
+
+    uniform = normal
+
+    def subset(self, name: str, lead: tuple[int, ...], size: int, of: int) -> Tensor:
+        assert self.draws[name].shape == (*lead, size)
+        return self.draws[name]
