@@ -115,7 +115,11 @@ class ActorCritic(Agent):
         pi = self.target_actor(next_observations)
         sigma, bound = (per_member(h, pi) for h in (self.hyper.target_noise, self.hyper.target_noise_clip))
         noise = sigma * self.draws.normal("target_noise", pi)
-        noise = torch.maximum(torch.minimum(noise, bound), -bound) if isinstance(bound, Tensor) else noise.clamp(-bound, bound)
+        noise = (
+            torch.maximum(torch.minimum(noise, bound), -bound)
+            if isinstance(bound, Tensor)
+            else noise.clamp(-bound, bound)
+        )
         return (pi + noise).clamp(-1.0, 1.0)
 
     def update(self, batch: Batch) -> Metrics:
@@ -155,4 +159,3 @@ class ActorCritic(Agent):
 def cosine(step: int, horizon: int) -> float:
     """1 at step 0, 0.5 at half the horizon, 0 from the horizon on."""
     return 0.5 * (1.0 + math.cos(math.pi * min(step / horizon, 1.0)))
-

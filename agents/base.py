@@ -198,7 +198,9 @@ class Agent(nn.Module):
             actions = self.policy.sample(rows, self.acting.normal("sample", rows.new_empty(shape)).squeeze(-2))
         result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], -1)
         if not np.isfinite(result).all():
-            raise FloatingPointError("the policy's action is not finite: training has diverged, go back to an earlier checkpoint")
+            raise FloatingPointError(
+                "the policy's action is not finite: training has diverged, go back to an earlier checkpoint"
+            )
         return result, state
 
     def _check_observation(self, observation: np.ndarray) -> Tensor:
@@ -241,7 +243,9 @@ class Agent(nn.Module):
         return checkpoint.save_agent(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, env: gym.Env | VecEnv | None = None, device: str | torch.device = "auto") -> Self:
+    def load(
+        cls, path: str | os.PathLike, env: gym.Env | VecEnv | None = None, device: str | torch.device = "auto"
+    ) -> Self:
         """The agent of a checkpoint. Raises FileNotFoundError, or CheckpointError that says what is wrong with it."""
         agent = checkpoint.load_agent(cls, path, device)
         if env is not None:

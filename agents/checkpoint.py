@@ -87,14 +87,26 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
     try:
         with zipfile.ZipFile(path) as file:
             entries = {name: file.read(name) for name in file.namelist()}
-    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint ({error}); it is damaged or cut off, use another copy") from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+    ) as error:
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint ({error}); it is damaged or cut off, use another copy"
+        ) from error
     config = _read_config(path, entries)
     for name, expected in config["sha256"].items():
         if name not in entries:
             raise CheckpointError(f"{path} lacks its entry {name}; it is damaged, use another copy")
         if hashlib.sha256(entries[name]).hexdigest() != expected:
-            raise CheckpointError(f"{path}: the content of {name} does not match its checksum; it is damaged, use another copy")
+            raise CheckpointError(
+                f"{path}: the content of {name} does not match its checksum; it is damaged, use another copy"
+            )
     return config, {name.removesuffix(".safetensors"): tensors_from_bytes(entries[name]) for name in config["sha256"]}
 
 
@@ -105,7 +117,9 @@ def _read_config(path: Path, entries: dict[str, bytes]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has no readable config.json; it is not a checkpoint of an agent") from error
     if version > FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {version}, this version reads up to {FORMAT}: upgrade offline-agent-zoo")
+        raise CheckpointError(
+            f"{path} has checkpoint format {version}, this version reads up to {FORMAT}: upgrade offline-agent-zoo"
+        )
     return config
 
 
@@ -176,12 +190,15 @@ def load_agent(cls: type[AgentType], path: str | os.PathLike, device: str | torc
     config, tensors = read_checkpoint(path)
     if config["class"] != cls.__name__:
         raise CheckpointError(
-            f"{path} holds a {config['class']}, not a {cls.__name__}: use {config['class']}.load, or zoo.load for any agent"
+            f"{path} holds a {config['class']}, not a {cls.__name__}: "
+            f"use {config['class']}.load, or zoo.load for any agent"
         )
     known = cls.Config.names()
     unknown = sorted(set(config["config"]) - set(known))
     if unknown:
-        raise CheckpointError(f"{path} has settings that this version of {cls.__name__} does not know: {', '.join(unknown)}")
+        raise CheckpointError(
+            f"{path} has settings that this version of {cls.__name__} does not know: {', '.join(unknown)}"
+        )
     agent = cls(
         DataSpec.from_json(config["dataset"]),
         seed=config["seed"],

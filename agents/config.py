@@ -71,7 +71,9 @@ class AgentConfig:
 
     def sweeps(self) -> tuple[str, ...]:
         """Names of the fields that hold one value for each member."""
-        return tuple(f.name for f in dataclasses.fields(self) if _is_hyper(f) and isinstance(getattr(self, f.name), tuple))
+        return tuple(
+            f.name for f in dataclasses.fields(self) if _is_hyper(f) and isinstance(getattr(self, f.name), tuple)
+        )
 
     def check_population(self, population: int | None) -> None:
         """Raises where a field is a sequence that is not one value for each member."""

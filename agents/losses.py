@@ -26,7 +26,9 @@ def td_target(rewards: Tensor, terminations: Tensor, next_q: Tensor, gamma: floa
 def squared_errors(qs: Tensor, target_q: Tensor) -> Tensor:
     """Mean squared error of each critic against one shared target: (E, B), (B,) -> (E,)."""
     if qs.shape[:-2] + qs.shape[-1:] != target_q.shape:
-        raise ValueError(f"qs {tuple(qs.shape)} must be the target's shape {tuple(target_q.shape)} with an ensemble axis")
+        raise ValueError(
+            f"qs {tuple(qs.shape)} must be the target's shape {tuple(target_q.shape)} with an ensemble axis"
+        )
     return (qs - target_q.unsqueeze(-2)).square().mean(-1)
 
 

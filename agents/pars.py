@@ -75,8 +75,8 @@ class PARS(ActorCritic):
         self.q_min = (h.reward_scale if h.q_min_scaled else 1.0) * least  # a number, or one for each member (P,)
         if self.spec.reward_mean < 0.0:
             warnings.warn(
-                f"PARS expects mostly positive rewards, and those of {self.spec.name} average {self.spec.reward_mean:.3g}: "
-                "its targets would be negative; add a constant to the rewards that makes them positive",
+                f"PARS expects mostly positive rewards; those of {self.spec.name} average {self.spec.reward_mean:.3g}, "
+                "so its targets would be negative: add a constant to the rewards that makes them positive",
                 stacklevel=2,
             )
 
@@ -142,7 +142,9 @@ class PARS(ActorCritic):
         """-Q(s, pi) / mean|Q| + beta * mean (pi - a)^2; Q is the minimum offline, a random subset's mean online."""
         pi = self.actor(batch.observations)  # (B, A)
         if self.online:
-            chosen = self.draws.subset("actor_subset", self.lead, self.hyper.online_actor_subset, of=self.hyper.n_critics)
+            chosen = self.draws.subset(
+                "actor_subset", self.lead, self.hyper.online_actor_subset, of=self.hyper.n_critics
+            )
             q = self.critic(batch.observations, pi, chosen).mean(-2)  # (B,)
         else:
             q = minimum(self.critic(batch.observations, pi))  # (B,)

@@ -1,6 +1,7 @@
 """What an agent remembers of the dataset that it was built for."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -10,13 +11,16 @@ from gymnasium import spaces
 class Dataset(Protocol):
     """What agents ask of a dataset; zoo.OfflineDataset is one."""
 
-    name: str
-    env_id: str | None
-    observation_space: spaces.Box
-    action_space: spaces.Box
-    columns: tuple[str, ...]
-    provenance: dict[str, Any]
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def env_id(self) -> str | None: ...
+    @property
+    def observation_space(self) -> spaces.Box: ...
+    @property
+    def action_space(self) -> spaces.Box: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
     def __len__(self) -> int: ...
     def column(self, name: str) -> np.ndarray: ...
 
@@ -45,7 +49,9 @@ class DataSpec:
                     f"{label} space must be a Box of one axis, got {space}; wrap the environment in "
                     "gymnasium.wrappers.FlattenObservation, or concatenate the entries when you build the dataset"
                 )
-        if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all() and (actions.low < actions.high).all()):
+        if not (
+            np.isfinite(actions.low).all() and np.isfinite(actions.high).all() and (actions.low < actions.high).all()
+        ):
             raise ValueError(f"action box must be bounded with low < high, got low={actions.low}, high={actions.high}")
         rewards = dataset.column("rewards")
         return cls(
@@ -72,7 +78,9 @@ class DataSpec:
 
     @property
     def action_space(self) -> spaces.Box:
-        return spaces.Box(np.array(self.action_low, np.float32), np.array(self.action_high, np.float32), dtype=np.float32)
+        return spaces.Box(
+            np.array(self.action_low, np.float32), np.array(self.action_high, np.float32), dtype=np.float32
+        )
 
     @property
     def action_size(self) -> int:
@@ -85,6 +93,13 @@ class DataSpec:
                 f"the environment's observations have shape {observation_space.shape}, the agent was built for "
                 f"{self.observation_space.shape} ({self.name})"
             )
-        box = isinstance(action_space, spaces.Box) and action_space.shape == self.action_space.shape
-        if not box or not np.allclose(action_space.low, self.action_low) or not np.allclose(action_space.high, self.action_high):
-            raise ValueError(f"the environment's actions are {action_space}, the agent was built for {self.action_space}")
+        same = (
+            isinstance(action_space, spaces.Box)
+            and action_space.shape == self.action_space.shape
+            and np.allclose(action_space.low, self.action_low)
+            and np.allclose(action_space.high, self.action_high)
+        )
+        if not same:
+            raise ValueError(
+                f"the environment's actions are {action_space}, the agent was built for {self.action_space}"
+            )

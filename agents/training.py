@@ -5,9 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -64,7 +61,9 @@ def finetune_online(
             f"{type(agent).__name__} takes {offline_size} of {config.batch_size} rows of each online batch from the "
             "offline data: give finetune_online(..., dataset=dataset), or build the agent with offline_ratio=0.0"
         )
-    offline = Table.of(dataset, agent.layout, agent.device, agent.dtype) if offline_size and dataset is not None else None
+    offline = (
+        Table.of(dataset, agent.layout, agent.device, agent.dtype) if offline_size and dataset is not None else None
+    )
     if agent.replay is None:
         agent.replay = agent.new_replay()
     replay = agent.replay
@@ -72,14 +71,14 @@ def finetune_online(
 
     with Run(agent, total_timesteps, callback, log_interval, progress_bar) as run:
         env.seed((agent.seed + agent.env_steps) % 2**31)
-        obs = env.reset()
+        obs = np.asarray(env.reset())
         metrics: Metrics = {}
         for _ in range(0, total_timesteps, env.num_envs):
             run.callback.on_rollout_start()
             action = explore(agent, obs)
             next_obs, reward, done, infos = env.step(action)
-            replay.append(transition(obs, action, reward, next_obs, done, infos))
-            obs = next_obs
+            replay.append(transition(obs, action, reward, np.asarray(next_obs), done, infos))
+            obs = np.asarray(next_obs)
             agent.env_steps += env.num_envs
             agent.num_timesteps += env.num_envs
             agent.episodes.extend(info["episode"] for info in infos if "episode" in info)
@@ -87,7 +86,9 @@ def finetune_online(
             run.callback.on_rollout_end()
             if agent.env_steps > config.learning_starts:
                 for _ in range(config.updates_per_step * env.num_envs):
-                    batch = agent.sample(replay) if offline is None else agent.sample_mixed(offline, replay, offline_size)
+                    batch = (
+                        agent.sample(replay) if offline is None else agent.sample_mixed(offline, replay, offline_size)
+                    )
                     metrics = metrics | agent.update(batch)  # keeps the last of each: not every update moves the actor
             if not run.step(env.num_envs, metrics):
                 break
@@ -95,7 +96,7 @@ def finetune_online(
 
 @torch.no_grad()
 def explore(agent: Agent, obs: np.ndarray) -> np.ndarray:
-    rows = torch.as_tensor(np.asarray(obs), dtype=agent.dtype, device=agent.device)
+    rows = torch.as_tensor(obs, dtype=agent.dtype, device=agent.device)
     return agent.explore(rows).to("cpu", torch.float32).numpy()
 
 
@@ -107,7 +108,7 @@ def transition(
     done: np.ndarray,
     infos: list[dict[str, Any]],
 ) -> dict[str, np.ndarray]:
-    """One step of a VecEnv as columns. At an episode's end the VecEnv has already reset: the true successor is in info."""
+    """One step of a VecEnv as columns. Where an episode ended the VecEnv has reset: the true successor is in infos."""
     successors = np.array(next_obs, dtype=np.float32)
     for i in np.flatnonzero(done):
         successors[i] = infos[i]["terminal_observation"]
@@ -154,7 +155,9 @@ class Run:
             self._log(metrics)
         return go_on and not self.interrupted
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
         self.bar.close()
@@ -211,7 +214,9 @@ class DataOnly(gym.Env):
 def vectorize(env: gym.Env | VecEnv, spec: DataSpec) -> VecEnv:
     """A VecEnv whose episodes are monitored, checked against the dataset's spaces."""
     if isinstance(env, VecNormalize):
-        raise ValueError("VecNormalize would normalise twice: the agent normalises by itself, give the environment inside it")
+        raise ValueError(
+            "VecNormalize would normalise twice: the agent normalises by itself, give the environment inside it"
+        )
     spec.check_env(env.observation_space, env.action_space)
     if isinstance(env, VecEnv):
         return env

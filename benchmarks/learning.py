@@ -30,6 +30,7 @@ def train(args: argparse.Namespace) -> None:
     dataset = load_dataset(args.dataset)
     settings = {key: ast.literal_eval(value) for key, value in (item.split("=", 1) for item in args.set)}
     for seed in args.seeds:
+        make_env(dataset).close()  # an environment that is not installed shows now, not after the first training steps
         agent = AGENTS[args.agent](dataset, seed=seed, **settings)
         started = time.perf_counter()
         for step in range(args.every, args.steps + 1, args.every):
@@ -66,7 +67,10 @@ def table(path: Path) -> str:
     lines = ["| agent | dataset | seeds | steps | last | mean of last 3 | best |", "|---|---|---|---|---|---|---|"]
     for key in dict.fromkeys((row["dataset"], row["label"]) for row in rows):
         mine = [row for row in rows if (row["dataset"], row["label"]) == key]
-        curves = [[float(r["return_mean"]) for r in mine if r["seed"] == seed] for seed in dict.fromkeys(r["seed"] for r in mine)]
+        curves = [
+            [float(r["return_mean"]) for r in mine if r["seed"] == seed]
+            for seed in dict.fromkeys(r["seed"] for r in mine)
+        ]
         cells = [
             f"{np.mean(values):.0f} ± {np.std(values):.0f}"
             for values in ([c[-1] for c in curves], [np.mean(c[-3:]) for c in curves], [max(c) for c in curves])
@@ -84,7 +88,9 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--every", type=int, default=5_000)
     parser.add_argument("--label", help="name in the table, where the settings make it another algorithm")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields other than the preset's")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields other than the preset's"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")

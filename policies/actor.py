@@ -72,3 +72,6 @@ class GaussianActor(nn.Module):
         """M draws from the policy. noise: standard normal (..., B, M, A) -> (..., B, M, A)."""
         mean, log_std = self.distribution(observations)
         return torch.tanh(mean.unsqueeze(-2) + log_std.exp().unsqueeze(-2) * noise)
+
+
+Actor = DeterministicActor | GaussianActor

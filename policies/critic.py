@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from policies.mlp import MLP, Norm
+from policies.mlp import MLP, Members, Norm
 
 
 def minimum(qs: Tensor) -> Tensor:
@@ -24,14 +24,13 @@ class Critic(nn.Module):
         members: int = 2,
         lead: Sequence[int] = (),
         norm: Norm = "none",
-        norm_eps: float = 1e-5,
     ):
         super().__init__()
         self.members = members
         sizes = (observation_size + action_size, *hidden, 1)
-        self.trunk = MLP(sizes, (*lead, members), norm, norm_eps)
+        self.trunk = MLP(sizes, (*lead, members), norm)
 
-    def forward(self, observations: Tensor, actions: Tensor, members: Tensor | slice | None = None) -> Tensor:
+    def forward(self, observations: Tensor, actions: Tensor, members: Members = None) -> Tensor:
         """qs (..., E, B); with members, indices (..., k) or a slice, only those, (..., k, B)."""
         inputs = torch.cat([observations, actions], dim=-1)
         return self.trunk(inputs.unsqueeze(-3), members).squeeze(-1)

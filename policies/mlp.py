@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -10,25 +11,16 @@ from torch import Tensor, nn
 Norm = Literal["none", "before", "after"]
 
 
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x @ weight + bias, one matrix product per leading index.
-
-    x: (..., B, in), its leading dimensions broadcast to those of weight. weight: (..., in, out). bias: (..., out).
-    """
-    if weight.dim() == 2 and x.dim() == 2:
-        return torch.addmm(bias, x, weight)
-    lead = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
-    if weight.shape[:-2] != lead:  # one weight, many batches: still a single product
-        return x @ weight + bias.unsqueeze(-2)
-    flat = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
-    out = torch.baddbmm(bias.reshape(-1, 1, bias.shape[-1]), flat, weight.reshape(-1, *weight.shape[-2:]))
-    return out.view(*lead, *out.shape[-2:])
+# Which members of an ensemble: indices (..., k), a slice, or None for all.
+Members = Tensor | slice | None
 
 
-def pick(tensor: Tensor, members: Tensor | slice, axis: int) -> Tensor:
-    """Some members of a parameter whose ensemble dimension is `axis` (negative). members: indices (..., k), or a slice."""
+def pick(tensor: Tensor, members: Members, axis: int) -> Tensor:
+    """Some members of a parameter whose ensemble dimension is `axis` (negative)."""
+    if members is None:
+        return tensor
     if isinstance(members, slice):
-        return tensor[(..., members, *(slice(None),) * (-axis - 1))]
+        return tensor.transpose(0, axis)[members].transpose(0, axis)
     if members.dim() == 1:
         return tensor.index_select(axis, members)
     index = members.reshape(*members.shape, *(1,) * (-axis - 1))
@@ -47,15 +39,16 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(*lead, outputs).uniform_(-bound, bound))
 
-    def forward(self, x: Tensor, members: Tensor | slice | None = None) -> Tensor:
-        """x: (..., B, in) -> (..., B, out). members: (..., k) selects along the last leading dimension."""
-        if members is None:
-            return affine(x, self.weight, self.bias)
-        return affine(x, pick(self.weight, members, -3), pick(self.bias, members, -2))
+    def forward(self, x: Tensor, members: Members = None) -> Tensor:
+        """x: (B, in) -> (B, out); with leading dimensions, flattened into one: (N, B, in) -> (N, B, out)."""
+        weight, bias = pick(self.weight, members, -3), pick(self.bias, members, -2)
+        if weight.dim() == 2:
+            return torch.addmm(bias, x, weight)
+        return torch.baddbmm(bias.flatten(0, -2).unsqueeze(1), x, weight.flatten(0, -3))
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis, with a gain and a shift per population and ensemble member."""
+    """Layer normalisation over the last axis, with gain and shift (*lead, width)."""
 
     def __init__(self, width: int, lead: Sequence[int] = (), eps: float = 1e-5):
         super().__init__()
@@ -63,15 +56,20 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(*lead, width))
         self.bias = nn.Parameter(torch.zeros(*lead, width))
 
-    def forward(self, x: Tensor, members: Tensor | slice | None = None) -> Tensor:
-        """x: (..., B, width) -> the same shape."""
-        weight, bias = self.weight, self.bias
-        if members is not None:
-            weight, bias = pick(weight, members, -2), pick(bias, members, -2)
+    def forward(self, x: Tensor, members: Members = None) -> Tensor:
+        """x: (B, width) or (N, B, width), as in Linear -> the same shape."""
+        weight, bias = pick(self.weight, members, -2), pick(self.bias, members, -2)
         if weight.dim() == 1:
             return nn.functional.layer_norm(x, weight.shape, weight, bias, self.eps)
-        normed = nn.functional.layer_norm(x, weight.shape[-1:], eps=self.eps)
-        return torch.addcmul(bias.unsqueeze(-2), normed, weight.unsqueeze(-2))
+        weight, bias, width = weight.flatten(0, -2), bias.flatten(0, -2), weight.shape[-1:]
+        if (
+            x.device.type == "cpu"
+        ):  # member by member the activations stay in the cache: half the time of the line below
+            members_ = zip(x.unbind(), weight.unbind(), bias.unbind(), strict=True)
+            return torch.stack(
+                [nn.functional.layer_norm(one, width, gain, shift, self.eps) for one, gain, shift in members_]
+            )
+        return torch.addcmul(bias.unsqueeze(1), nn.functional.layer_norm(x, width, eps=self.eps), weight.unsqueeze(1))
 
 
 class MLP(nn.Module):
@@ -81,25 +79,30 @@ class MLP(nn.Module):
     norm: LayerNorm in each hidden layer "before" the ReLU, "after" it, or "none".
     """
 
-    def __init__(self, sizes: Sequence[int], lead: Sequence[int] = (), norm: Norm = "none", norm_eps: float = 1e-5):
+    def __init__(self, sizes: Sequence[int], lead: Sequence[int] = (), norm: Norm = "none"):
         super().__init__()
         if norm not in ("none", "before", "after"):
             raise ValueError(f"norm must be 'none', 'before' or 'after' (the ReLU), got {norm!r}")
         self.norm = norm
-        self.linears = nn.ModuleList(Linear(i, o, lead) for i, o in zip(sizes, sizes[1:], strict=False))
-        hidden = sizes[1:-1] if norm != "none" else ()
-        self.norms = nn.ModuleList(LayerNorm(width, lead, norm_eps) for width in hidden)
+        self.linears = nn.ModuleList(Linear(i, o, lead) for i, o in pairwise(sizes))
+        self.norms = nn.ModuleList(LayerNorm(width, lead) for width in sizes[1:-1] if norm != "none")
 
-    def forward(self, x: Tensor, members: Tensor | slice | None = None) -> Tensor:
-        """x: (..., B, in) -> (..., B, out). members: (..., k) runs only those members of the ensemble."""
+    def forward(self, x: Tensor, members: Members = None) -> Tensor:
+        """x: (..., B, in), broadcast to the leading dimensions -> (*lead, B, out). members runs only some of them."""
+        first = self.linears[0]
+        assert isinstance(first, Linear)
+        lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
+        if lead:  # the layers see one leading dimension, so that their in-place ReLU never writes through a view
+            x = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
         for k, linear in enumerate(self.linears[:-1]):
             x = linear(x, members)
             if self.norm == "before":
                 x = self.norms[k](x, members)
-            x = x.relu_()  # in place: no layer before it needs its own output in the backward pass
+            x = x.relu_()
             if self.norm == "after":
                 x = self.norms[k](x, members)
-        return self.linears[-1](x, members)
+        out = self.linears[-1](x, members)
+        return out.view(*lead, rows, -1) if len(lead) > 1 else out
 
 
 @torch.no_grad()

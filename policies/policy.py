@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from policies.actor import Actor
 from policies.critic import Critic, minimum
 
 
@@ -26,7 +27,7 @@ class Policy(nn.Module):
 
     def __init__(
         self,
-        actor: nn.Module,
+        actor: Actor,
         critic: Critic,
         observation_size: int,
         low: Tensor,

@@ -54,7 +54,7 @@ class Case:
         return len({key.split("/")[2] for key in self.arrays if key.startswith(f"params/{net}/")})
 
     def network(self, where: str, net: str, like: MLP, ensemble: bool) -> dict[str, Tensor]:
-        """The tensors stored under `where` (params, after1, expected/step1/grad/critic_loss) in our layout and names."""
+        """The tensors stored under `where`, such as params, after1 or expected/step1/grad/critic_loss, as ours."""
         prefixes = [f"{where}/{net}/{i}" for i in range(self.members(net))] if ensemble else [f"{where}/{net}"]
         stacked = {}
         for ours in dict(like.named_parameters()):
@@ -90,7 +90,9 @@ class RecordedDraws:
     """Stands in for agents.draws.Draws: hands out the numbers recorded for one update, by name."""
 
     def __init__(self, case: Case, step: int):
-        self.draws = {key.split("/")[-1]: value for key, value in case.arrays.items() if key.startswith(f"draws/step{step}/")}
+        self.draws = {
+            key.split("/")[-1]: value for key, value in case.arrays.items() if key.startswith(f"draws/step{step}/")
+        }
 
     def normal(self, name: str, like: Tensor) -> Tensor:
         assert self.draws[name].shape == like.shape

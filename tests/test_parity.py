@@ -65,10 +65,14 @@ def test_losses_gradients_and_parameters_are_those_recorded(name, build):
             if net in moved:
                 gradients = case.network(f"expected/step{step}/grad/{net}_loss", net, mlp, ensemble)
                 for key, parameter in mlp.named_parameters():
-                    torch.testing.assert_close(parameter.grad, gradients[key], **case.tolerance, msg=lambda m, n=net, k=key: f"{n} {k}: {m}")
+                    torch.testing.assert_close(
+                        parameter.grad, gradients[key], **case.tolerance, msg=lambda m, n=net, k=key: f"{n} {k}: {m}"
+                    )
             after = case.network(f"after{step}", net, mlp, ensemble)
             for key, parameter in mlp.named_parameters():
-                torch.testing.assert_close(parameter.detach(), after[key], **case.tolerance, msg=lambda m, n=net, k=key: f"{n} {k}: {m}")
+                torch.testing.assert_close(
+                    parameter.detach(), after[key], **case.tolerance, msg=lambda m, n=net, k=key: f"{n} {k}: {m}"
+                )
 
 
 @pytest.mark.parametrize("name", cases("pars*"))
@@ -78,5 +82,7 @@ def test_pars_floor_and_infeasible_actions_are_those_recorded(name):
     assert agent.q_min == pytest.approx(case.hyper["q_min"], rel=1e-12)
     agent.draws = RecordedDraws(case, 1)
     torch.testing.assert_close(
-        agent.infeasible_actions(case.batch().actions), case.arrays["expected/step1/infeasible_actions"], **case.tolerance
+        agent.infeasible_actions(case.batch().actions),
+        case.arrays["expected/step1/infeasible_actions"],
+        **case.tolerance,
     )

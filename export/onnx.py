@@ -1,0 +1,301 @@
+"""A trained agent as ONNX files: its policy traced once, cut into graphs and compared with torch.
+
+actor.onnx   obs (batch, O) -> actions (batch, A): the actor's own action.
+critic.onnx  obs (batch, O), actions (batch, A) -> q (batch,): the critics' one opinion.
+policy.onnx  what agent.predict does. With M evaluation samples: obs (batch, O), noise (batch, M, A), standard normal
+             -> actions (batch, A). With one it is the actor's graph.
+golden.npz   a batch of inputs and torch's outputs for it.
+report.json  how far onnxruntime is from torch.
+
+Everything is float32. Observations and actions are in the units of the environment: normaliser and box are inside.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from agents.base import Agent
+from agents.checkpoint import write_whole
+from policies import Policy
+
+try:
+    import onnx
+    import onnxruntime
+    import onnxscript
+    from onnx import TensorProto, helper
+    from onnx.utils import Extractor
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(f"export needs {missing.name}: pip install 'offline-agent-zoo[export]'") from missing
+
+FORMAT = 1  # of the metadata; export/runtime.py reads it
+OPSET = 18  # the oldest that torch's exporter writes without converting
+IR_VERSION = 8  # the one that came with opset 18, so onnxruntime from 1.14 (2023) on reads the files
+TOLERANCE = 1e-5
+BATCHES = (1, 7, 256)  # sizes at which onnxruntime is compared with torch
+GOLDEN = 7  # the one of them that is traced and kept
+
+Batch = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A method of Policy, and the names that its inputs and its output have in the file."""
+
+    method: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+ACTOR = Graph("forward", ("obs",), "actions")
+CRITIC = Graph("evaluate", ("obs", "actions"), "q")
+SEARCH = Graph("search", ("obs", "noise"), "actions")
+
+
+class ExportError(RuntimeError):
+    """The files would not do what the agent does; the message has the numbers."""
+
+
+def export_onnx(agent: Agent, directory: str | os.PathLike, evaluation_samples: int | None = None) -> Path:
+    """Writes the files above into `directory`, all of them or none, over older ones. Returns the directory.
+
+    evaluation_samples: overrides the config's; a fixed dimension of policy.onnx. The agent is left as it is.
+    Nothing is kept before onnxruntime has agreed with torch on random inputs spread as the data: actions to 1e-5 of
+    the half box, q to 1e-5 of 1 + max|q|. Raises ExportError where it does not, ValueError for a population.
+    """
+    directory = Path(directory)
+    samples = agent.config.evaluation_samples if evaluation_samples is None else evaluation_samples
+    if agent.population is not None:
+        raise ValueError(f"a population of {agent.population} is not one policy; export one member: agent.member(i)")
+    if samples < 1:
+        raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is a file; export_onnx needs the name of a directory")
+
+    graphs = {"actor": ACTOR, "critic": CRITIC, "policy": SEARCH if samples > 1 else ACTOR}
+    policy = copy.deepcopy(agent.policy).to("cpu", torch.float32).eval().requires_grad_(False)
+    methods = Methods(policy, tuple(dict.fromkeys(graphs.values())))
+    generator = torch.Generator().manual_seed(0)
+    batches = [draw(policy, size, samples, generator) for size in BATCHES]
+    golden = batches[BATCHES.index(GOLDEN)]
+
+    traced = trace(methods, golden)
+    files, report = {}, {"tolerance": TOLERANCE, "batches": list(BATCHES)}
+    for name, graph in graphs.items():
+        model = cut(traced, graph, golden)
+        helper.set_model_props(model, {"zoo": json.dumps(describe(agent, name, graph, samples))})
+        onnx.checker.check_model(model)
+        files[f"{name}.onnx"] = model.SerializeToString()
+        report[name] = compare(name, graph, files[f"{name}.onnx"], policy, batches)
+    files["report.json"] = json.dumps(report, indent=2).encode()
+    files["golden.npz"] = golden_vectors(policy, graphs, golden)
+    place(directory, files)
+    return directory
+
+
+class Methods(nn.Module):
+    """Several methods of a policy in one pass, so that the exporter runs once for all files."""
+
+    def __init__(self, policy: Policy, graphs: Sequence[Graph]):
+        super().__init__()
+        self.policy = policy
+        self.graphs = graphs
+
+    def forward(self, obs: Tensor, actions: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        batch = {"obs": obs, "actions": actions, "noise": noise}
+        return tuple(call(self.policy, graph, batch) for graph in self.graphs)
+
+
+def call(policy: Policy, graph: Graph, batch: Batch) -> Tensor:
+    method: Callable[..., Tensor] = getattr(policy, graph.method)
+    return method(*(batch[name] for name in graph.inputs))
+
+
+def draw(policy: Policy, size: int, samples: int, generator: torch.Generator) -> Batch:
+    """Random inputs: observations normal with the policy's own statistics, actions uniform in the box."""
+    (observation_size,), (action_size,) = policy.observation_mean.shape, policy.action_center.shape
+    spread = torch.randn(size, observation_size, generator=generator)
+    return {
+        "obs": policy.observation_mean + policy.observation_std * spread,
+        "actions": policy.scale_actions(2.0 * torch.rand(size, action_size, generator=generator) - 1.0),
+        "noise": torch.randn(size, samples, action_size, generator=generator),
+    }
+
+
+def trace(methods: Methods, batch: Batch) -> onnx.ModelProto:
+    """One model with every method's output, named after the method. The batch size stays free."""
+    free = {0: torch.export.Dim("batch")}
+    with quiet_exporter(), torch.no_grad():
+        # Exported here and not by torch.onnx.export, which would fix the batch size rather than fail.
+        with FreeGather():
+            program = torch.export.export(methods, tuple(batch.values()), dynamic_shapes=(free,) * len(batch))
+        exported = torch.onnx.export(
+            program,
+            input_names=list(batch),
+            output_names=[graph.method for graph in methods.graphs],
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model_proto
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] in batch:
+            node.input[0] = "obs"  # asks for the batch size, which all inputs share, but not all graphs have them
+    return model
+
+
+class FreeGather(TorchFunctionMode):
+    """Traces take_along_dim as the gather that it is: its own code reads sizes as numbers and so fixes the batch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (gather if func is torch.take_along_dim else func)(*args, **(kwargs or {}))
+
+
+def gather(values: Tensor, index: Tensor, dim: int) -> Tensor:
+    sizes = list(values.shape)
+    sizes[dim] = index.shape[dim]
+    return values.gather(dim, index.expand(sizes))
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """The exporter warns of torchvision, which we never use, and of its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def cut(traced: onnx.ModelProto, graph: Graph, batch: Batch) -> onnx.ModelProto:
+    """The part of the traced model that computes one method, under the names of the file."""
+    part = Extractor(traced).extract_model(list(graph.inputs), [graph.method]).graph
+    for node in part.node:
+        for names in (node.input, node.output):
+            names[:] = [graph.output if name == graph.method else name for name in names]
+        del node.metadata_props[:]  # the exporter's notes: traces of the source, with this machine's folders
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in batch.items()} | {"q": ()}
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *shapes[name])) for name in names]
+        for names in (graph.inputs, (graph.output,))
+    )
+    body = helper.make_graph(part.node, graph.method, inputs, outputs, part.initializer)
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION, producer_name="offline-agent-zoo")
+
+
+def describe(agent: Agent, name: str, graph: Graph, samples: int) -> dict[str, Any]:
+    """What the file says of itself, under its metadata key "zoo"."""
+    spec, config = agent.spec, dataclasses.asdict(agent.config)
+    return {
+        "format": FORMAT,
+        "graph": name,
+        "inputs": graph.inputs,
+        "outputs": [graph.output],
+        "observation_size": spec.observation_size,
+        "action_size": spec.action_size,
+        "action_low": spec.action_low,
+        "action_high": spec.action_high,
+        "units": {"obs": "unknown", "actions": "unknown"},  # datasets do not say
+        "evaluation_samples": samples if graph is SEARCH else 1,
+        "search_noise": getattr(agent.policy.actor, "search_noise", None),  # None: the actor's own distribution
+        "agent": type(agent).__name__,
+        "seed": agent.seed,
+        "config": config,
+        "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "dataset": {"name": spec.name, "env_id": spec.env_id, "provenance": spec.provenance},
+        "counters": {"updates": agent.updates, "env_steps": agent.env_steps},
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "versions": {module.__name__: str(module.__version__) for module in (torch, onnx, onnxscript, onnxruntime)},
+        "check": {"tolerance": TOLERANCE, "batches": BATCHES},
+    }
+
+
+def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Sequence[Batch]) -> dict[str, float]:
+    """The largest difference between onnxruntime and torch over all batches, relative as export_onnx says.
+
+    Where rounding decides between two candidates of evaluation sampling, choosing the other one counts as a flip and
+    not as a difference. Raises ExportError above the tolerance.
+    """
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    largest, flips = 0.0, 0
+    for batch in batches:
+        expected = call(policy, graph, batch)
+        if not expected.isfinite().all():
+            raise ExportError(f"the agent's own {graph.output} for {name}.onnx are not finite: training has diverged")
+        found = torch.from_numpy(session.run([graph.output], {n: batch[n].numpy() for n in graph.inputs})[0])
+        relative = relative_q(found, expected) if graph is CRITIC else relative_actions(policy, found, expected)  # (B,)
+        if graph is SEARCH:
+            flipped = (relative > TOLERANCE) & tied(policy, batch, found, expected)
+            relative = relative.masked_fill(flipped, 0.0)
+            flips += int(flipped.sum())
+        wrong = ~(relative <= TOLERANCE)  # NaN too
+        if wrong.any():
+            raise ExportError(
+                f"{name}.onnx differs from the agent by up to {relative.max():.3g} in {graph.output}, in "
+                f"{int(wrong.sum())} of {len(wrong)} rows; {TOLERANCE:g} is allowed. Nothing was written"
+            )
+        largest = max(largest, float(relative.max()))
+    return {"largest_difference": largest} | ({"flips": flips, "rows": sum(BATCHES)} if graph is SEARCH else {})
+
+
+def relative_actions(policy: Policy, found: Tensor, expected: Tensor) -> Tensor:
+    """The largest difference along the last axis, in half boxes: (..., A) -> (...)."""
+    return ((found - expected) / policy.action_half_range).abs().amax(-1)
+
+
+def relative_q(found: Tensor, expected: Tensor) -> Tensor:
+    """|found - expected| / (1 + max|expected|), (B,): values may be in the ten thousands."""
+    return (found - expected).abs() / (1.0 + expected.abs().max())
+
+
+def tied(policy: Policy, batch: Batch, found: Tensor, expected: Tensor) -> Tensor:
+    """Whether the found actions (B, A) are candidates that torch scores like the expected ones; (B,)."""
+    normalized = policy.normalize_observations(batch["obs"])
+    actor: Any = policy.actor
+    candidates = policy.scale_actions(actor.candidates(normalized, batch["noise"]))  # (B, M, A)
+    is_candidate = relative_actions(policy, found.unsqueeze(-2), candidates).amin(-1) <= TOLERANCE
+    q_found, q_expected = (policy.evaluate(batch["obs"], actions) for actions in (found, expected))
+    return is_candidate & (relative_q(q_found, q_expected) <= TOLERANCE)
+
+
+def golden_vectors(policy: Policy, graphs: dict[str, Graph], batch: Batch) -> bytes:
+    """An npz of the inputs obs, actions and noise (where M > 1), and of torch's actor_actions, q and policy_actions."""
+    used = {name for graph in graphs.values() for name in graph.inputs}
+    vectors: dict[str, Any] = {name: batch[name].numpy() for name in batch if name in used}
+    for name, output in (("actor", "actor_actions"), ("critic", "q"), ("policy", "policy_actions")):
+        vectors[output] = call(policy, graphs[name], batch).numpy()
+    file = io.BytesIO()
+    np.savez(file, **vectors)
+    return file.getvalue()
+
+
+def place(directory: Path, files: dict[str, bytes]) -> None:
+    """All files are whole on the disk, beside the directory, before the first one takes its name."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+        for name, content in files.items():
+            write_whole(Path(temporary) / name, content)
+        directory.mkdir(exist_ok=True)
+        for name in files:
+            os.replace(Path(temporary) / name, directory / name)

@@ -1,0 +1,81 @@
+"""Stable-Baselines3 callbacks for long runs: evaluation on fixed seeds, and the latest checkpoint."""
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback
+
+from zoo.evaluation import evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One evaluation: the agent's clock, and the mean and deviation of the episodes' returns."""
+
+    timesteps: int
+    online: bool
+    return_mean: float
+    return_std: float
+
+
+def read_curve(path: Path) -> list[Point]:
+    """The evaluations in a file of Evaluation, oldest first; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Point(int(r["timesteps"]), r["online"] == "True", float(r["return_mean"]), float(r["return_std"]))
+            for r in csv.DictReader(file)
+        ]
+
+
+class Evaluation(BaseCallback):
+    """Every `every` steps: deterministic episodes from fixed reset seeds, into the log and a CSV file.
+
+    SB3's EvalCallback does not fix the seeds of the episodes; here the curves of two runs are comparable.
+    """
+
+    def __init__(self, make_env: Callable[[], gym.Env], every: int, path: Path, episodes: int = 10, seed: int = 100):
+        super().__init__()
+        self.make_env = make_env
+        self.every = every
+        self.path = path
+        self.episodes = episodes
+        self.seed = seed
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.every == 0:
+            self.evaluate()
+        return True
+
+    def evaluate(self) -> Point:
+        """Evaluates the agent as it is now and appends the result to the file."""
+        returns = evaluate(self.model, self.make_env, self.episodes, self.seed)
+        online = bool(getattr(self.model, "online", False))
+        point = Point(self.model.num_timesteps, online, float(returns.mean()), float(returns.std()))
+        self.logger.record("eval/return_mean", point.return_mean)
+        self.logger.record("eval/return_std", point.return_std)
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Point)])
+            if new:
+                writer.writeheader()
+            writer.writerow(dataclasses.asdict(point))
+        return point
+
+
+class SaveLatest(BaseCallback):
+    """Every `every` steps: the agent into one file, which always holds a whole checkpoint."""
+
+    def __init__(self, path: Path, every: int):
+        super().__init__()
+        self.path = path
+        self.every = every
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.every == 0:
+            self.model.save(self.path)
+        return True

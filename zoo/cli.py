@@ -1,0 +1,115 @@
+"""The command line: zoo demo | train | finetune | evaluate | export | data."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+app = tyro.extras.SubcommandApp()
+data = tyro.extras.SubcommandApp()
+app.command(data, name="data")
+
+Settings = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE")]
+
+
+@app.command
+def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """The whole path in minutes: real Hopper data, PARS offline, fine-tuned, exported, run without torch.
+
+    Interrupted, the same command goes on where it stopped; another --out starts anew.
+    """
+    from zoo.demo import run
+
+    run(out, seed)
+
+
+@app.command
+def train(
+    agent: Positional[Literal["PARS", "TD3BC"]],
+    dataset: Positional[str],
+    out: Path,
+    steps: int = 100_000,
+    seed: int = 0,
+    population: int | None = None,
+    settings: Settings = (),
+    eval_every: int = 5_000,
+    save_every: int = 5_000,
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> None:
+    """Train an agent on a dataset: an embedded or D4RL name, or the path of an HDF5 file.
+
+    out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it. steps: gradient steps.
+    settings: config fields that win over the paper's preset, e.g. --set alpha=0.01 "critic_hidden=(256, 256)".
+    """
+    from zoo import train as run
+
+    path = run.train(agent, dataset, steps, out, seed, population, settings, eval_every, save_every, device, precision)
+    print(f"saved {path}; logs and evaluations are in {out}")
+
+
+@app.command
+def finetune(
+    checkpoint: Positional[Path],
+    out: Path,
+    steps: int = 20_000,
+    dataset: str | None = None,
+    env: str | None = None,
+    eval_every: int = 1_000,
+) -> None:
+    """Go on online from a checkpoint. dataset, env: by default those the agent was trained on and in."""
+    from zoo import train as run
+
+    print(f"saved {run.finetune(checkpoint, dataset, env, steps, out, eval_every)}")
+
+
+@app.command
+def evaluate(
+    path: Positional[Path],
+    env: str | None = None,
+    episodes: int = 10,
+    seed: int = 100,
+    evaluation_samples: int | None = None,
+) -> None:
+    """Returns of a checkpoint, or of an exported folder, over deterministic episodes."""
+    from zoo.train import evaluation_report
+
+    print(evaluation_report(path, env, episodes, seed, evaluation_samples))
+
+
+@app.command
+def export(checkpoint: Positional[Path], directory: Positional[Path], evaluation_samples: int | None = None) -> None:
+    """Write actor.onnx, critic.onnx and policy.onnx, verified against the agent, for a robot without torch."""
+    from agents import load
+
+    folder = load(checkpoint).export_onnx(directory, evaluation_samples)
+    print(json.dumps(json.loads((folder / "report.json").read_text()), indent=2))
+    print(f"exported to {folder}; run it with export.runtime.OnnxPolicy({str(folder / 'policy.onnx')!r})")
+
+
+@data.command
+def info(path: Positional[str]) -> None:
+    """What is in a dataset: sizes, episodes, returns, spaces, warnings."""
+    from zoo.data_info import describe
+    from zoo.datasets import load_dataset
+
+    print(describe(load_dataset(path)))
+
+
+def main() -> None:
+    """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
+    try:
+        app.cli(prog="zoo", description=__doc__)
+    except KeyboardInterrupt as stop:
+        print(f"\nzoo: {stop or 'stopped'}", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError) as error:
+        if os.environ.get("ZOO_TRACEBACK"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"zoo: {type(error).__name__}: {message}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,110 @@
+"""From arguments to calls: training, fine-tuning, evaluating and exporting, each in reading order."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents import AGENTS, Agent, load
+from zoo.callbacks import Evaluation, SaveLatest
+from zoo.datasets import load_dataset
+from zoo.envs import make_env
+from zoo.evaluation import evaluate
+from zoo.scores import normalized_score
+
+
+def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
+    """("alpha=0.01", "critic_hidden=(256, 256)") to a dict of Python values. Raises ValueError for another form."""
+    settings = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        try:
+            settings[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError) as error:
+            if not equals or not text.isidentifier():
+                raise ValueError(f"--set takes FIELD=VALUE, such as alpha=0.01, got {item!r}") from error
+            settings[name] = text  # a bare word, as in critic_norm=before
+    return settings
+
+
+def train(
+    agent: str,
+    dataset: str,
+    steps: int,
+    out: Path,
+    seed: int,
+    population: int | None,
+    settings: tuple[str, ...],
+    eval_every: int,
+    save_every: int,
+    device: str,
+    precision: str,
+) -> Path:
+    """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint."""
+    data = load_dataset(dataset)
+    latest, final = out / "latest.zip", out / "final.zip"
+    if latest.exists():
+        learner: Agent = AGENTS[agent].load(latest, device=device)
+        print(f"going on from {latest} at step {learner.num_timesteps:,} of {steps:,}")
+    else:
+        learner = AGENTS[agent](
+            data,
+            seed=seed,
+            population=population,
+            device=device,
+            precision=precision,
+            verbose=1,
+            **parse_settings(settings),
+        )
+    learner.tensorboard_log = str(out / "logs")
+    learner.verbose = 0  # the progress bar shows the losses; the files have all
+    out.mkdir(parents=True, exist_ok=True)
+    callbacks: list = [SaveLatest(latest, save_every)]
+    if data.env_id is not None and population is None:
+        callbacks.append(Evaluation(lambda: make_env(data), eval_every, out / "evaluations.csv"))
+    remaining = max(steps - learner.num_timesteps, 0)
+    learner.learn_offline(data, remaining, callback=callbacks, progress_bar=True)
+    return learner.save(final)
+
+
+def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int, out: Path, eval_every: int) -> Path:
+    """Fine-tunes a checkpoint online. Returns the path of the new checkpoint."""
+    agent = load(checkpoint)
+    environment = env or agent.spec.env_id
+    if environment is None:
+        raise ValueError(f"{checkpoint} names no environment; give --env, a Gymnasium id")
+    data = load_dataset(dataset or agent.spec.name) if agent.config.offline_ratio > 0 else None
+    agent.tensorboard_log = str(out / "logs")
+    out.mkdir(parents=True, exist_ok=True)
+    callbacks = [
+        SaveLatest(out / "latest.zip", eval_every),
+        Evaluation(lambda: make_env(environment), eval_every, out / "evaluations.csv"),
+    ]
+    agent.finetune_online(make_env(environment), steps, callback=callbacks, progress_bar=True, dataset=data)
+    return agent.save(out / "final.zip")
+
+
+def evaluation_report(path: Path, env: str | None, episodes: int, seed: int, evaluation_samples: int | None) -> str:
+    """Returns of a checkpoint, or of an exported bundle, as text."""
+    keywords: dict[str, Any] = {}
+    if path.is_dir() or path.suffix == ".onnx":
+        from export.runtime import OnnxPolicy
+
+        policy: Any = OnnxPolicy(path)
+        name, trained_in = policy.metadata["dataset"]["name"], policy.metadata["dataset"]["env_id"]
+    else:
+        policy = load(path)
+        name, trained_in = policy.spec.name, policy.spec.env_id
+        keywords = {"evaluation_samples": evaluation_samples}
+    environment = env or trained_in
+    if environment is None:
+        raise ValueError(f"{path} names no environment; give --env, a Gymnasium id")
+    returns = evaluate(policy, lambda: make_env(environment), episodes, seed, **keywords)
+    lines = [f"{path}: {episodes} episodes of {environment}, reset seeds {seed} to {seed + episodes - 1}"]
+    lines.append(f"return {returns.mean():.1f} ± {returns.std():.1f}, from {returns.min():.1f} to {returns.max():.1f}")
+    try:
+        lines.append(f"score {np.mean(normalized_score(name, returns)):.1f} on D4RL's scale, where 100 is its expert")
+    except KeyError:
+        lines.append(f"no reference score is known for {name}")
+    return "\n".join(lines)
