@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -213,10 +213,14 @@ class Agent(nn.Module):
             one = f"({', '.join(map(str, (*self.lead, size)))}{',' if not self.lead else ''})"
             batch = f"({', '.join(map(str, (*self.lead, 'n', size)))})"
             raise ValueError(f"observation must have shape {one} or {batch}, got {observation.shape}")
+        with np.errstate(over="ignore"):  # a number that float32 cannot hold is refused below
+            observation = observation.astype(str(self.dtype).removeprefix("torch."))
         if not np.isfinite(observation).all():
             bad = np.flatnonzero(~np.isfinite(observation).reshape(-1, size).all(0)).tolist()
-            raise ValueError(f"observation has NaN or infinite entries in dimensions {bad}; expected finite numbers")
-        rows = torch.as_tensor(observation, dtype=self.dtype, device=self.device)
+            raise ValueError(
+                f"observation has NaN or infinite entries in dimensions {bad}; expected finite {self.dtype}"
+            )
+        rows = torch.as_tensor(observation, device=self.device)
         return rows.unsqueeze(-2) if observation.ndim == lead + 1 else rows
 
     # Populations ----------------------------------------------------------------------------------------------------
@@ -307,6 +311,10 @@ class Agent(nn.Module):
         return None
 
     # Inside ---------------------------------------------------------------------------------------------------------
+
+    def matmul_precision(self) -> AbstractContextManager[None]:
+        """Where gradient steps run: the matrix products of the agent's precision."""
+        return training.matmul_precision(self.precision)
 
     def generators(self) -> dict[str, Draws]:
         """Every stream of random numbers, by the name it has in the checkpoint."""

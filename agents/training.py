@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -33,7 +36,7 @@ def learn_offline(
     agent.spec.check_env(dataset.observation_space, dataset.action_space)
     table = Table.of(dataset, agent.layout, agent.device, agent.dtype)
     agent.online = False
-    with Run(agent, total_timesteps, callback, log_interval, progress_bar) as run:
+    with agent.matmul_precision(), Run(agent, total_timesteps, callback, log_interval, progress_bar) as run:
         for _ in range(total_timesteps):
             metrics = agent.update(agent.sample(table))
             agent.num_timesteps += 1
@@ -69,7 +72,7 @@ def finetune_online(
     replay = agent.replay
     agent.online = True
 
-    with Run(agent, total_timesteps, callback, log_interval, progress_bar) as run:
+    with agent.matmul_precision(), Run(agent, total_timesteps, callback, log_interval, progress_bar) as run:
         env.seed((agent.seed + agent.env_steps) % 2**31)
         obs = np.asarray(env.reset())
         metrics: Metrics = {}
@@ -244,7 +247,23 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 
 def check_precision(precision: str) -> str:
-    """Raises ValueError for an unknown one; warns where the CPU has no bf16 products, and fp32 is used."""
+    """Raises ValueError for an unknown one; warns where the CPU has no bf16 products and fp32 is used all the same."""
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
+    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        warnings.warn(
+            "this CPU has no bf16 matrix products (AVX-512 or AMX): precision='bf16' runs in fp32", stacklevel=4
+        )
     return precision
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """With "bf16", oneDNN rounds the operands of fp32 matrix products to bf16; all else stays fp32."""
+    backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = backend.fp32_precision
+    backend.fp32_precision = "bf16" if precision == "bf16" else before
+    try:
+        yield
+    finally:
+        backend.fp32_precision = before

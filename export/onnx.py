@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from agents.base import Agent
 from agents.checkpoint import write_whole
@@ -49,7 +48,7 @@ TOLERANCE = 1e-5
 BATCHES = (1, 7, 256)  # sizes at which onnxruntime is compared with torch
 GOLDEN = 7  # the one of them that is traced and kept
 
-Batch = dict[str, Tensor]
+Inputs = dict[str, Tensor]  # obs (B, O), actions (B, A), noise (B, M, A); B rows each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +119,12 @@ class Methods(nn.Module):
         return tuple(call(self.policy, graph, batch) for graph in self.graphs)
 
 
-def call(policy: Policy, graph: Graph, batch: Batch) -> Tensor:
+def call(policy: Policy, graph: Graph, batch: Inputs) -> Tensor:
     method: Callable[..., Tensor] = getattr(policy, graph.method)
     return method(*(batch[name] for name in graph.inputs))
 
 
-def draw(policy: Policy, size: int, samples: int, generator: torch.Generator) -> Batch:
+def draw(policy: Policy, size: int, samples: int, generator: torch.Generator) -> Inputs:
     """Random inputs: observations normal with the policy's own statistics, actions uniform in the box."""
     (observation_size,), (action_size,) = policy.observation_mean.shape, policy.action_center.shape
     spread = torch.randn(size, observation_size, generator=generator)
@@ -136,13 +135,12 @@ def draw(policy: Policy, size: int, samples: int, generator: torch.Generator) ->
     }
 
 
-def trace(methods: Methods, batch: Batch) -> onnx.ModelProto:
+def trace(methods: Methods, batch: Inputs) -> onnx.ModelProto:
     """One model with every method's output, named after the method. The batch size stays free."""
     free = {0: torch.export.Dim("batch")}
     with quiet_exporter(), torch.no_grad():
         # Exported here and not by torch.onnx.export, which would fix the batch size rather than fail.
-        with FreeGather():
-            program = torch.export.export(methods, tuple(batch.values()), dynamic_shapes=(free,) * len(batch))
+        program = torch.export.export(methods, tuple(batch.values()), dynamic_shapes=(free,) * len(batch))
         exported = torch.onnx.export(
             program,
             input_names=list(batch),
@@ -159,19 +157,6 @@ def trace(methods: Methods, batch: Batch) -> onnx.ModelProto:
     return model
 
 
-class FreeGather(TorchFunctionMode):
-    """Traces take_along_dim as the gather that it is: its own code reads sizes as numbers and so fixes the batch."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (gather if func is torch.take_along_dim else func)(*args, **(kwargs or {}))
-
-
-def gather(values: Tensor, index: Tensor, dim: int) -> Tensor:
-    sizes = list(values.shape)
-    sizes[dim] = index.shape[dim]
-    return values.gather(dim, index.expand(sizes))
-
-
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """The exporter warns of torchvision, which we never use, and of its own deprecated calls."""
@@ -186,7 +171,7 @@ def quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def cut(traced: onnx.ModelProto, graph: Graph, batch: Batch) -> onnx.ModelProto:
+def cut(traced: onnx.ModelProto, graph: Graph, batch: Inputs) -> onnx.ModelProto:
     """The part of the traced model that computes one method, under the names of the file."""
     part = Extractor(traced).extract_model(list(graph.inputs), [graph.method]).graph
     for node in part.node:
@@ -231,7 +216,7 @@ def describe(agent: Agent, name: str, graph: Graph, samples: int) -> dict[str, A
     }
 
 
-def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Sequence[Batch]) -> dict[str, float]:
+def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Sequence[Inputs]) -> dict[str, float]:
     """The largest difference between onnxruntime and torch over all batches, relative as export_onnx says.
 
     Where rounding decides between two candidates of evaluation sampling, choosing the other one counts as a flip and
@@ -269,7 +254,7 @@ def relative_q(found: Tensor, expected: Tensor) -> Tensor:
     return (found - expected).abs() / (1.0 + expected.abs().max())
 
 
-def tied(policy: Policy, batch: Batch, found: Tensor, expected: Tensor) -> Tensor:
+def tied(policy: Policy, batch: Inputs, found: Tensor, expected: Tensor) -> Tensor:
     """Whether the found actions (B, A) are candidates that torch scores like the expected ones; (B,)."""
     normalized = policy.normalize_observations(batch["obs"])
     actor: Any = policy.actor
@@ -279,7 +264,7 @@ def tied(policy: Policy, batch: Batch, found: Tensor, expected: Tensor) -> Tenso
     return is_candidate & (relative_q(q_found, q_expected) <= TOLERANCE)
 
 
-def golden_vectors(policy: Policy, graphs: dict[str, Graph], batch: Batch) -> bytes:
+def golden_vectors(policy: Policy, graphs: dict[str, Graph], batch: Inputs) -> bytes:
     """An npz of the inputs obs, actions and noise (where M > 1), and of torch's actor_actions, q and policy_actions."""
     used = {name for graph in graphs.values() for name in graph.inputs}
     vectors: dict[str, Any] = {name: batch[name].numpy() for name in batch if name in used}

@@ -32,6 +32,8 @@ class OnnxPolicy:
     """
 
     def __init__(self, path: str | os.PathLike[str], providers: str = "auto", seed: int = 0, threads: int = 1):
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
         path = Path(path)
         path = path / "policy.onnx" if path.is_dir() else path
         if not path.is_file():
@@ -120,9 +122,7 @@ def _metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str, An
         metadata = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
         version, graph = metadata["format"], metadata["graph"]
     except (KeyError, TypeError, ValueError) as error:
-        raise PolicyFileError(
-            f"{path} lacks the metadata 'zoo'; agent.export_onnx writes files that have it"
-        ) from error
+        raise PolicyFileError(f"{path} lacks the metadata 'zoo'; agent.export_onnx writes files with it") from error
     if version > FORMAT:
         raise PolicyFileError(f"{path} has format {version}, this runtime reads up to {FORMAT}: use a newer runtime.py")
     if graph == "critic":

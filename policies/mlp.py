@@ -94,7 +94,7 @@ class MLP(nn.Module):
         lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
         if lead:  # the layers see one leading dimension, so that their in-place ReLU never writes through a view
             x = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
-        for k, linear in enumerate(self.linears[:-1]):
+        for k, linear in enumerate(list(self.linears)[:-1]):
             x = linear(x, members)
             if self.norm == "before":
                 x = self.norms[k](x, members)
@@ -108,5 +108,5 @@ class MLP(nn.Module):
 @torch.no_grad()
 def final_uniform_(mlp: MLP, bound: float) -> None:
     """Weights and biases of the output layer uniform in +-bound, so that the first outputs are small."""
-    mlp.linears[-1].weight.uniform_(-bound, bound)
-    mlp.linears[-1].bias.uniform_(-bound, bound)
+    for parameter in mlp.linears[-1].parameters():
+        parameter.uniform_(-bound, bound)

@@ -74,8 +74,8 @@ class Policy(nn.Module):
         candidates = self.actor.candidates(observations, noise)  # (..., B, M, A)
         q = self._score(observations.unsqueeze(-2).expand(*candidates.shape[:-1], -1), candidates)
         best = q.argmax(-1, keepdim=True).unsqueeze(-1)  # (..., B, 1, 1)
-        chosen = torch.take_along_dim(candidates, best, dim=-2).squeeze(-2)
-        return self.scale_actions(chosen)
+        chosen = candidates.gather(-2, best.expand(*best.shape[:-1], candidates.shape[-1]))
+        return self.scale_actions(chosen.squeeze(-2))
 
     def evaluate(self, observations: Tensor, actions: Tensor) -> Tensor:
         """The critics' aggregate opinion q (..., B) of actions given in the units of the environment."""

@@ -6,14 +6,16 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from agents import Agent
+from agents import Agent, Batch
 from agents.checkpoint import agent_tensors
 from agents.draws import Draws
+from agents.replay import Table
 from policies import MLP
 from zoo.datasets import OfflineDataset
 
 OBS, ACT, LENGTH = 3, 2, 7
-LOW, HIGH = (-2.0, 0.0), (1.0, 0.5)  # no unit box: a forgotten scale or shift shows. Centre (-0.5, 0.25), half (1.5, 0.25)
+# Not the unit box, so that a forgotten scale or shift shows. Centre (-0.5, 0.25), half range (1.5, 0.25).
+LOW, HIGH = (-2.0, 0.0), (1.0, 0.5)
 BOX = Box(np.array(LOW, np.float32), np.array(HIGH, np.float32))
 SMALL = {"actor_hidden": (16, 16), "critic_hidden": (16, 16), "n_critics": 3, "batch_size": 16, "buffer_size": 500}
 
@@ -34,6 +36,19 @@ def toy_dataset(rows: int = 210, seed: int = 0, name: str = "toy", rewards: np.n
         action_space=BOX,
         name=name,
     )
+
+
+def toy_batch(rows: int = 2) -> Batch:
+    """A normalised float64 batch. Rewards 1, 2, 3, ...; only the second row is terminated."""
+    rng = torch.Generator().manual_seed(0)
+    wide = [torch.rand(rows, size, generator=rng, dtype=torch.float64) for size in (OBS, ACT, OBS)]
+    index = torch.arange(rows, dtype=torch.float64)
+    return Batch(wide[0], wide[1], 1.0 + index, wide[2], (index == 1.0).double())
+
+
+def whole(data: OfflineDataset, agent: Agent) -> Batch:
+    """All of a dataset as the agent's losses see it."""
+    return agent.normalize(agent.layout.unpack(Table.of(data, agent.layout, agent.device, agent.dtype).rows))
 
 
 def tiny(cls: type[Agent], data: OfflineDataset | None = None, **settings) -> Agent:
@@ -140,4 +155,5 @@ def assert_same_state(one: Agent, other: Agent, **tolerance) -> None:
 
 def changed(before: dict[str, Tensor], agent: Agent, group: str = "state/") -> set[str]:
     """Names of the tensors of a group that are no longer what they were."""
-    return {name for name, value in state(agent).items() if name.startswith(group) and not torch.equal(value, before[name])}
+    now = {name: value for name, value in state(agent).items() if name.startswith(group)}
+    return {name for name, value in now.items() if not torch.equal(value, before[name])}

@@ -68,7 +68,10 @@ def test_building_and_learning_leave_the_global_generators_alone(cls, data):
 def test_equal_seeds_give_equal_agents_and_others_do_not(cls, data):
     one, same, other = (tiny(cls, data, seed=seed).learn_offline(data, STEPS) for seed in (3, 3, 4))
     assert_same_state(one, same)
-    assert all(not torch.equal(p, q) for p, q in zip(one.policy.actor.parameters(), other.policy.actor.parameters(), strict=True))
+    assert all(
+        not torch.equal(p, q)
+        for p, q in zip(one.policy.actor.parameters(), other.policy.actor.parameters(), strict=True)
+    )
 
 
 @EVERY
@@ -101,7 +104,9 @@ def test_online_transitions_hold_true_successors_and_time_limits_are_no_terminat
     assert rows.next_observations[:, 2].tolist() == [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
     assert rows.terminations.nonzero().flatten().tolist() == [2 * LENGTH - 1]
     # place' = 0.9 * place + action: the action stored is the one that was taken, the successor the true one.
-    torch.testing.assert_close(rows.next_observations[:, :2], 0.9 * rows.observations[:, :2] + rows.actions, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(
+        rows.next_observations[:, :2], 0.9 * rows.observations[:, :2] + rows.actions, rtol=0.0, atol=1e-5
+    )
     torch.testing.assert_close(rows.rewards, 1.0 - rows.next_observations[:, 0].abs(), rtol=0.0, atol=1e-5)
     assert (agent.env_steps, agent.num_timesteps, agent.updates) == (17, 17, 34)
 
@@ -173,12 +178,11 @@ def test_a_full_replay_table_resumes_where_it_was(cls, data, tmp_path):
 @EVERY
 def test_a_loaded_agent_acts_as_the_saved_one(cls, data, tmp_path):
     agent = tiny(cls, data, evaluation_samples=4, normalize_observations=True).learn_offline(data, STEPS)
-    path = agent.save(tmp_path / "agent")
+    path, batch = agent.save(tmp_path / "agent"), observations(9)
+    action = agent.predict(batch)[0]
     for loaded in (cls.load(path), load(path)):
         assert type(loaded) is cls
-        first = agent.member(0) if agent.population else cls.load(path)  # the saved one's own draws go on
-        assert np.array_equal(loaded.predict(observations(9))[0], first.predict(observations(9))[0])
-    assert np.array_equal(agent.predict(observations(9))[0], cls.load(path).predict(observations(9))[0])
+        assert np.array_equal(loaded.predict(batch)[0], action)
 
 
 @EVERY
@@ -235,7 +239,7 @@ def test_predict_of_no_observations_is_no_actions(cls, data):
         (np.zeros(OBS, bool), TypeError, "must hold numbers, got dtype bool"),
         (np.zeros(OBS, complex), TypeError, "must hold numbers, got dtype complex"),
         ({"observation": np.zeros(OBS)}, TypeError, "must hold numbers, got dtype object"),
-        (np.array([0.0, np.nan, 0.0]), ValueError, r"dimensions \[1\]; expected finite numbers"),
+        (np.array([0.0, np.nan, 0.0]), ValueError, r"dimensions \[1\]; expected finite"),
         (np.array([[0.0, 0.0, np.inf], [-np.inf, 0.0, 0.0]]), ValueError, r"dimensions \[0, 2\]; expected finite"),
         (np.array([0.0, 1e300, 0.0]), ValueError, r"dimensions \[1\]; expected finite"),  # infinite in float32
     ],
@@ -271,7 +275,9 @@ def test_of_many_candidates_the_critics_like_the_chosen_better_than_of_one_draw(
     agent = tiny(cls, data).learn_offline(data, 20)
     batch = observations(200)
     rows = torch.from_numpy(batch)
-    many, few = (agent.policy.evaluate(rows, torch.from_numpy(agent.predict(batch, evaluation_samples=m)[0])) for m in (50, 2))
+    many, few = (
+        agent.policy.evaluate(rows, torch.from_numpy(agent.predict(batch, evaluation_samples=m)[0])) for m in (50, 2)
+    )
     assert many.mean() > few.mean()
 
 
@@ -313,7 +319,7 @@ def test_settings_that_cannot_be_are_refused_in_words(cls, data, settings, error
 
 def sweepable(cls: type[Agent]) -> list[str]:
     """Fields with a number by default that may be one value for each member."""
-    fields = [f for f in dataclasses.fields(cls.Config) if "Hyper" in str(f.type) and f.default is not None]
+    fields = [f for f in dataclasses.fields(cls.Config) if "tuple[float" in str(f.type) and f.default is not None]
     return ["nothing", *(field.name for field in fields)]
 
 
@@ -325,7 +331,8 @@ def sweep(cls: type[Agent], field: str) -> dict[str, tuple[float, float]]:
 
 
 @pytest.mark.parametrize(
-    ("cls", "field"), [pytest.param(cls, field, id=f"{name}-{field}") for name, cls in AGENTS.items() for field in sweepable(cls)]
+    ("cls", "field"),
+    [pytest.param(cls, field, id=f"{name}-{field}") for name, cls in AGENTS.items() for field in sweepable(cls)],
 )
 def test_a_member_of_a_population_learns_what_it_would_have_learned_alone(cls, field, data):
     settings = sweep(cls, field)
@@ -391,7 +398,9 @@ def test_a_population_refuses_observations_without_its_axis(cls, data):
 
 @EVERY
 def test_sb3_evaluate_policy_rolls_an_agent_out(cls, data):
-    rewards, lengths = evaluate_policy(tiny(cls, data), Monitor(ToyEnv()), n_eval_episodes=3, return_episode_rewards=True)
+    rewards, lengths = evaluate_policy(
+        tiny(cls, data), Monitor(ToyEnv()), n_eval_episodes=3, return_episode_rewards=True
+    )
     assert lengths == [LENGTH] * 3
     assert all(np.isfinite(rewards))
 
@@ -406,7 +415,12 @@ def test_sb3_callbacks_evaluate_save_and_stop(cls, data, online, tmp_path):
             agent.learn_offline(data, steps, callback)
 
     evaluation = EvalCallback(
-        Monitor(ToyEnv()), eval_freq=4, n_eval_episodes=2, best_model_save_path=str(tmp_path), log_path=str(tmp_path), verbose=0
+        Monitor(ToyEnv()),
+        eval_freq=4,
+        n_eval_episodes=2,
+        best_model_save_path=str(tmp_path),
+        log_path=str(tmp_path),
+        verbose=0,
     )
     agent = tiny(cls, data, **ONLINE)
     learn(agent, 8, CallbackList([evaluation, CheckpointCallback(3, str(tmp_path), name_prefix="agent")]))
@@ -463,7 +477,9 @@ def test_data_of_another_environment_are_refused(cls, data):
 
 @EVERY
 @pytest.mark.parametrize("population", [None, 2])
-def test_tensorboard_log_gets_csv_and_tensorboard_files_with_every_loss_in_every_row(cls, data, population, tmp_path, capsys):
+def test_tensorboard_log_gets_csv_and_tensorboard_files_with_every_loss_in_every_row(
+    cls, data, population, tmp_path, capsys
+):
     agent = tiny(cls, data, population=population, tensorboard_log=str(tmp_path), verbose=1)
     agent.learn_offline(data, 9, log_interval=3)
     run = tmp_path / f"{cls.__name__}_1"

@@ -27,7 +27,9 @@ def test_td_target_discounts_each_member_of_a_population_by_its_own_gamma():
     assert target.tolist() == [[4.0, 4.0, 4.0], [2.0, 2.0, 2.0]]
 
 
-@pytest.mark.parametrize("shapes", [((4, 1), (4,), (4,)), ((4,), (4, 1), (4,)), ((4,), (4,), (4, 1)), ((4,), (4,), (2, 4))])
+@pytest.mark.parametrize(
+    "shapes", [((4, 1), (4,), (4,)), ((4,), (4, 1), (4,)), ((4,), (4,), (4, 1)), ((4,), (4,), (2, 4))]
+)
 def test_td_target_refuses_shapes_that_would_broadcast(shapes):
     with pytest.raises(ValueError, match=r"\(4,\).*must have one shape"):
         td_target(*(torch.zeros(shape) for shape in shapes), gamma=0.9)

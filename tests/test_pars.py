@@ -6,10 +6,22 @@ import pytest
 import torch
 from torch import tensor
 
-from agents import PARS, TD3BC, Batch
+from agents import PARS, TD3BC
 from agents.actor_critic import cosine
 from agents.optim import minimize
-from tests.data import ACT, LENGTH, OBS, FixedDraws, ToyEnv, assert_same_state, changed, constant_, state, tiny, toy_dataset
+from tests.data import (
+    LENGTH,
+    FixedDraws,
+    ToyEnv,
+    assert_same_state,
+    changed,
+    constant_,
+    state,
+    tiny,
+    toy_batch,
+    toy_dataset,
+    whole,
+)
 
 DISTANCE = 100.0
 MANY = 20_000
@@ -17,16 +29,6 @@ MANY = 20_000
 
 def agent(**settings) -> PARS:
     return tiny(PARS, dtype=torch.float64, **settings)
-
-
-def batch(rows: int = 2) -> Batch:
-    """Rewards 1, 2, 3, ...; only the second row is terminated."""
-    rng = torch.Generator().manual_seed(0)
-    observations, actions, next_observations = (
-        torch.rand(rows, size, generator=rng, dtype=torch.float64) for size in (OBS, ACT, OBS)
-    )
-    flags = torch.arange(rows, dtype=torch.float64)
-    return Batch(observations, actions, 1.0 + flags, next_observations, (flags == 1.0).double())
 
 
 def draws(subset=(0, 1), **more) -> FixedDraws:
@@ -95,7 +97,7 @@ def test_critic_loss_by_hand():
     constant_(pars.critic.trunk, [1.0, 2.0, 3.0])
     constant_(pars.target_critic.trunk, [4.0, 6.0, 5.0])
     pars.draws = draws(subset=[1, 2])
-    loss, metrics = pars.critic_loss(batch())
+    loss, metrics = pars.critic_loss(toy_batch())
     # min(6, 5) = 5. Targets 10 * 1 + 0.5 * 5 = 12.5 and 10 * 2 = 20. Errors of the critics:
     # (11.5^2 + 19^2) / 2 = 246.625, (10.5^2 + 18^2) / 2 = 217.125, (9.5^2 + 17^2) / 2 = 189.625; their mean 217.791667.
     # Q_min = 10 * -0.2 = -2; (3^2 + 4^2 + 5^2) / 3 = 16.666667; 217.791667 + 0.3 * 16.666667 = 222.791667.
@@ -111,7 +113,7 @@ def test_target_is_the_minimum_of_the_drawn_target_critics(subset, least):
     constant_(pars.target_critic.trunk, [4.0, 6.0, 5.0])
     pars.draws = draws(subset)
     target = 1.0 + 0.5 * least  # of the first row; that of the second, terminated, is 2
-    assert pars.critic_loss(batch())[0].item() == pytest.approx((target**2 + 4.0) / 2.0)
+    assert pars.critic_loss(toy_batch())[0].item() == pytest.approx((target**2 + 4.0) / 2.0)
 
 
 def test_target_subset_is_drawn_anew_for_every_update_and_member():
@@ -128,7 +130,7 @@ def test_alpha_zero_draws_no_infeasible_action_and_is_the_td_loss_with_its_gradi
     penalised, plain = agent(alpha=1e-30), agent(alpha=0.0)  # equal seeds, so equal weights
     for pars, numbers in ((penalised, draws()), (plain, FixedDraws(target_noise=0.0, target_subset=[0, 1]))):
         pars.draws = numbers
-        loss, metrics = pars.critic_loss(batch())
+        loss, metrics = pars.critic_loss(toy_batch())
         loss.backward()
     assert "critic/penalty" not in metrics
     for one, other in zip(gradients(plain, "critic"), gradients(penalised, "critic"), strict=True):
@@ -141,7 +143,9 @@ def test_without_its_additions_the_critic_loss_is_half_of_td3s():
     td3 = tiny(TD3BC, dtype=torch.float64, **plain)
     td3.load_state_dict(pars.state_dict())
     pars.draws, td3.draws = draws(), FixedDraws(target_noise=0.0)
-    assert pars.critic_loss(batch())[0].item() == pytest.approx(td3.critic_loss(batch())[0].item() / 2.0, rel=1e-12)
+    assert pars.critic_loss(toy_batch())[0].item() == pytest.approx(
+        td3.critic_loss(toy_batch())[0].item() / 2.0, rel=1e-12
+    )
 
 
 def test_reward_scale_inside_equals_scaled_rewards_outside():
@@ -155,7 +159,7 @@ def test_reward_scale_inside_equals_scaled_rewards_outside():
 def test_critics_on_the_band_come_to_q_min_while_those_on_the_data_stay_with_the_rewards():
     data = toy_dataset(rewards=[1.0] * 210)
     pars = tiny(PARS, data, gamma=0.0, reward_scale=1.0, alpha=0.1, q_min=-3.0, critic_lr=3e-3).learn_offline(data, 500)
-    rows = pars.normalize(pars.layout.unpack(torch.from_numpy(pars.layout.pack({n: data.column(n) for n in pars.columns}))))
+    rows = whole(data, pars)
     far = pars.critic(rows.observations, pars.infeasible_actions(rows.actions))
     near = pars.critic(rows.observations, rows.actions)
     assert (far + 3.0).abs().mean(-1).max() < 0.5
@@ -190,7 +194,7 @@ def test_gamma_of_one_needs_a_q_min():
 
 
 def test_mostly_negative_rewards_are_warned_about():
-    with pytest.warns(UserWarning, match="positive rewards, and those of toy average -1"):
+    with pytest.warns(UserWarning, match="positive rewards.* those of toy average -1"):
         tiny(PARS, toy_dataset(rewards=[-1.0] * 210))
 
 
@@ -205,21 +209,23 @@ def test_actor_takes_the_minimum_offline_and_the_mean_of_a_subset_online(online,
     constant_(pars.critic.trunk, [1.0, 2.0, 6.0])
     pars.online = online
     pars.draws = FixedDraws(actor_subset=subset) if subset else FixedDraws()
-    assert pars.actor_loss(batch())[1]["actor/q"].item() == pytest.approx(q)
+    assert pars.actor_loss(toy_batch())[1]["actor/q"].item() == pytest.approx(q)
 
 
 def test_offline_minimum_is_taken_row_by_row():
     pars = agent(beta=0.0)
-    rows = batch(50)
+    rows = toy_batch(50)
     torch.nn.init.normal_(pars.critic.trunk.linears[-1].weight, generator=torch.Generator().manual_seed(0))
     qs = pars.critic(rows.observations, pars.actor(rows.observations))
     assert len(set(qs.argmin(-2).tolist())) > 1  # not one critic everywhere
-    assert pars.actor_loss(rows)[1]["actor/q"].item() == pytest.approx(sum(map(min, zip(*qs.tolist(), strict=True))) / 50)
+    assert pars.actor_loss(rows)[1]["actor/q"].item() == pytest.approx(
+        sum(map(min, zip(*qs.tolist(), strict=True))) / 50
+    )
 
 
 @pytest.mark.parametrize(("value", "expected"), [(300.0, -1.0), (-0.2, 1.0)])
 def test_actor_loss_of_a_constant_critic_is_its_sign_plus_beta_times_cloning(value, expected):
-    rows = batch()._replace(actions=tensor([[1.0, 0.0], [0.5, -0.5]]).double())
+    rows = toy_batch()._replace(actions=tensor([[1.0, 0.0], [0.5, -0.5]]).double())
     for beta, cloning in ((0.0, 0.0), (0.4, 0.15)):  # mean square 0.375 with pi = 0; 0.4 * 0.375
         pars = agent(beta=beta)
         constant_(pars.critic.trunk, [value] * 3)
@@ -229,16 +235,16 @@ def test_actor_loss_of_a_constant_critic_is_its_sign_plus_beta_times_cloning(val
 
 def test_actor_loss_ignores_the_scale_of_the_critics():
     pars = agent(beta=0.01)
-    before = pars.actor_loss(batch())[0].item()
+    before = pars.actor_loss(toy_batch())[0].item()
     with torch.no_grad():
         for parameter in pars.critic.trunk.linears[-1].parameters():
             parameter.mul_(1000.0)
-    assert pars.actor_loss(batch())[0].item() == pytest.approx(before, rel=1e-9)
+    assert pars.actor_loss(toy_batch())[0].item() == pytest.approx(before, rel=1e-9)
 
 
 def test_beta_zero_still_has_a_gradient():
     pars = agent(beta=0.0)
-    pars.actor_loss(batch())[0].backward()
+    pars.actor_loss(toy_batch())[0].backward()
     assert all(gradient.abs().sum() > 0.0 for gradient in gradients(pars, "actor"))
 
 
@@ -248,7 +254,7 @@ def test_with_one_critic_the_actors_gradient_is_beta_times_that_of_td3bc_with_al
     td3bc = tiny(TD3BC, dtype=torch.float64, alpha=1.0 / beta, **plain)
     td3bc.load_state_dict(pars.state_dict())
     for one in (pars, td3bc):
-        one.actor_loss(batch())[0].backward()
+        one.actor_loss(toy_batch())[0].backward()
     for mine, theirs in zip(gradients(pars, "actor"), gradients(td3bc, "actor"), strict=True):
         torch.testing.assert_close(mine, beta * theirs, rtol=1e-9, atol=1e-12)
 
@@ -256,7 +262,7 @@ def test_with_one_critic_the_actors_gradient_is_beta_times_that_of_td3bc_with_al
 def test_actor_step_leaves_the_critics_untouched():
     pars = agent()
     before = state(pars)
-    minimize(pars.actor_loss(batch())[0], pars.optimizers["actor"])
+    minimize(pars.actor_loss(toy_batch())[0], pars.optimizers["actor"])
     assert {name.split(".")[1] for name in changed(before, pars)} == {"actor"}
     assert all(parameter.grad is None for parameter in pars.critic.parameters())
 

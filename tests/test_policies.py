@@ -74,13 +74,19 @@ def test_every_gradient_of_a_critic_is_that_of_the_torch_network(lead, norm):
     index = (*[1] * len(lead), 2)
     alone = as_torch(critic.trunk, index)
     alone(torch.cat([observations[index[:-1]], actions[index[:-1]]], -1)).square().sum().backward()
-    torch.testing.assert_close(critic.trunk.linears[0].weight.grad[index], alone[0].weight.grad.mT, rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(
+        critic.trunk.linears[0].weight.grad[index], alone[0].weight.grad.mT, rtol=1e-10, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("lead", [(), (P,)])
 def test_actors_and_values_of_a_population_are_the_torch_networks(lead):
     observations, _ = data(*lead)
-    actor, gaussian, value = DeterministicActor(O, A, HIDDEN, lead), GaussianActor(O, A, HIDDEN, lead), Value(O, HIDDEN, lead)
+    actor, gaussian, value = (
+        DeterministicActor(O, A, HIDDEN, lead),
+        GaussianActor(O, A, HIDDEN, lead),
+        Value(O, HIDDEN, lead),
+    )
     for index in np.ndindex(*lead):
         rows = observations[index]
         torch.testing.assert_close(actor(observations)[index], as_torch(actor.trunk, index)(rows).tanh(), **EXACT)
@@ -111,7 +117,7 @@ def test_first_is_member_zero(lead):
 
 
 def test_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="'none', 'before' or 'after'.*'batch'"):
+    with pytest.raises(ValueError, match=r"'none', 'before' or 'after'.*'batch'"):
         MLP((O, 4, 1), norm="batch")
 
 
@@ -144,7 +150,7 @@ def test_density_of_tanh_normal_integrates_to_one(mean, log_std):
 
 
 def test_density_at_the_mode_of_a_centred_gaussian():
-    # tanh has slope 1 at 0, so the density there is the Gaussian's, 1 / sqrt(2 pi) = 0.398942; two dimensions square it.
+    # tanh has slope 1 at 0, so the density is the Gaussian's, 0.398942 = 1 / sqrt(2 pi); two dimensions square it.
     distribution = TanhNormal(torch.zeros(2), torch.zeros(2))
     assert distribution.log_prob(torch.zeros(2)).exp().item() == pytest.approx(0.398942**2, rel=1e-5)
 
@@ -262,8 +268,8 @@ def test_search_of_a_population_is_that_of_its_members():
     together = ours.search(observations, noise)
     for p in range(P):
         alone = Policy(DeterministicActor(O, A, HIDDEN), Critic(O, A, HIDDEN, E), O, *box)
-        shared = {name: value if value.shape == alone.state_dict()[name].shape else value[p] for name, value in ours.state_dict().items()}
-        alone.load_state_dict(shared)
+        own = alone.state_dict()
+        alone.load_state_dict({k: v if v.shape == own[k].shape else v[p] for k, v in ours.state_dict().items()})
         torch.testing.assert_close(together[p], alone.search(observations[p], noise[p]), **EXACT)
 
 

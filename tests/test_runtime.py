@@ -179,6 +179,11 @@ def test_file_of_another_kind_is_told_apart(tmp_path, metadata, message):
         OnnxPolicy(write(tmp_path / "other.onnx", metadata=metadata))
 
 
+def test_fewer_than_one_thread_is_refused(file):
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        OnnxPolicy(file, threads=0)
+
+
 def test_providers_are_checked_and_the_one_that_runs_is_named(file, monkeypatch):
     assert OnnxPolicy(file, providers="cpu").provider == "cpu"
     with pytest.raises(ValueError, match="providers must be 'auto', 'cpu' or 'cuda', got 'gpu'"):

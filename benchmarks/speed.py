@@ -1,0 +1,129 @@
+"""Milliseconds of one gradient step on one core, sampling included, beside the floor of its matrix products.
+
+    python benchmarks/speed.py [--json speed.json]
+
+The floor is the step's own products, layer by layer, forward and backward, as bare torch.mm into ready memory, timed
+in turns with the agent in the same process, so that a busy machine slows both. S=17, A=6, batch 256, 100,000 rows.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents import PARS, TD3BC, Agent
+from agents.replay import Table
+from zoo.datasets import OfflineDataset
+
+OBSERVATIONS, ACTIONS, BATCH, ROWS = 17, 6, 256, 100_000
+Product = tuple[int, int, int]  # (m, k, n): (m, k) @ (k, n)
+
+
+def forward(rows: int, sizes: tuple[int, ...]) -> list[Product]:
+    return [(rows, i, o) for i, o in pairwise(sizes)]
+
+
+def weight_gradients(rows: int, sizes: tuple[int, ...]) -> list[Product]:
+    return [(i, rows, o) for i, o in pairwise(sizes)]
+
+
+def input_gradients(rows: int, sizes: tuple[int, ...], to_the_input: bool) -> list[Product]:
+    products = [(rows, o, i) for i, o in pairwise(sizes)]
+    return products if to_the_input else products[1:]
+
+
+def td3_products(agent: Agent, target_members: int, critic_rows: int, actor_members: int) -> list[Product]:
+    """All products of two updates: two critic steps, one actor step."""
+    c = agent.config
+    actor, critic = (OBSERVATIONS, *c.actor_hidden, ACTIONS), (OBSERVATIONS + ACTIONS, *c.critic_hidden, 1)
+    critic_step = forward(BATCH, actor) + target_members * forward(BATCH, critic)
+    learn = forward(critic_rows, critic) + weight_gradients(critic_rows, critic)
+    critic_step += c.n_critics * (learn + input_gradients(critic_rows, critic, to_the_input=False))
+    actor_step = forward(BATCH, actor) + weight_gradients(BATCH, actor) + input_gradients(BATCH, actor, False)
+    actor_step += actor_members * (forward(BATCH, critic) + input_gradients(BATCH, critic, to_the_input=True))
+    return 2 * critic_step + actor_step
+
+
+def floor(products: list[Product]) -> Callable[[], None]:
+    """Runs the products; every distinct shape has its own ready operands."""
+    operands = {p: (torch.randn(p[0], p[1]), torch.randn(p[1], p[2]), torch.empty(p[0], p[2])) for p in set(products)}
+
+    def run() -> None:
+        for product in products:
+            a, b, out = operands[product]
+            torch.mm(a, b, out=out)
+
+    return run
+
+
+def cycle(agent: Agent, dataset: OfflineDataset) -> Callable[[], None]:
+    """Two updates with their sampling: one turn of the policy delay."""
+    table = Table.of(dataset, agent.layout, agent.device, agent.dtype)
+
+    def run() -> None:
+        agent.update(agent.sample(table))
+        agent.update(agent.sample(table))
+
+    return run
+
+
+def in_turns(runs: dict[str, Callable[[], None]], rounds: int, each: int) -> dict[str, float]:
+    """Median over the rounds of each run's milliseconds for one update (a run is two)."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            for _ in range(each):
+                run()
+            times[name].append((time.perf_counter() - begin) / (2 * each) * 1e3)
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def random_dataset() -> OfflineDataset:
+    rng = np.random.default_rng(0)
+    return OfflineDataset.from_arrays(
+        observations=rng.normal(size=(ROWS, OBSERVATIONS)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (ROWS, ACTIONS)).astype(np.float32),
+        rewards=rng.uniform(0, 1, ROWS).astype(np.float32),
+        next_observations=rng.normal(size=(ROWS, OBSERVATIONS)).astype(np.float32),
+        terminations=np.zeros(ROWS, bool),
+        truncations=np.arange(1, ROWS + 1) % 1000 == 0,
+        name="random",
+    )
+
+
+def main(rounds: int, each: int) -> list[dict]:
+    torch.set_num_threads(1)
+    dataset = random_dataset()
+    small = (256, 256)
+    cases: list[tuple[str, Agent, list[Product]]] = []
+    agent: Agent = TD3BC(dataset)
+    cases.append(("TD3BC", agent, td3_products(agent, 2, BATCH, 1)))
+    agent = TD3BC(dataset, precision="bf16")
+    cases.append(("TD3BC bf16", agent, td3_products(agent, 2, BATCH, 1)))
+    for critics, hidden in ((4, small), (10, small), (10, (256, 256, 256))):
+        agent = PARS(dataset, n_critics=critics, critic_hidden=hidden)
+        cases.append((f"PARS({critics}, {len(hidden)}x256)", agent, td3_products(agent, 2, 2 * BATCH, critics)))
+    rows = []
+    for name, agent, products in cases:
+        with agent.matmul_precision():
+            ms = in_turns({"step": cycle(agent, dataset), "floor": floor(products)}, rounds, each)
+        rows.append({"agent": name, **ms, "ratio": ms["step"] / ms["floor"]})
+        print(f"{name:<18} {ms['step']:8.2f} ms   floor {ms['floor']:8.2f} ms   {rows[-1]['ratio']:.2f} x", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--each", type=int, default=20, help="turns of two updates in a round")
+    options = parser.parse_args()
+    result = main(options.rounds, options.each)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2))
