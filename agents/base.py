@@ -312,9 +312,9 @@ class Agent(nn.Module):
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
-    def matmul_precision(self) -> AbstractContextManager[None]:
-        """Where gradient steps run: the matrix products of the agent's precision."""
-        return training.matmul_precision(self.precision)
+    def compute(self) -> AbstractContextManager[None]:
+        """Where gradient steps run: matrix products in the agent's precision, memory kept between steps."""
+        return training.compute(self.precision)
 
     def generators(self) -> dict[str, Draws]:
         """Every stream of random numbers, by the name it has in the checkpoint."""

@@ -111,7 +111,7 @@ def main(rounds: int, each: int) -> list[dict]:
         cases.append((f"PARS({critics}, {len(hidden)}x256)", agent, td3_products(agent, 2, 2 * BATCH, critics)))
     rows = []
     for name, agent, products in cases:
-        with agent.matmul_precision():
+        with agent.compute():
             ms = in_turns({"step": cycle(agent, dataset), "floor": floor(products)}, rounds, each)
         rows.append({"agent": name, **ms, "ratio": ms["step"] / ms["floor"]})
         print(f"{name:<18} {ms['step']:8.2f} ms   floor {ms['floor']:8.2f} ms   {rows[-1]['ratio']:.2f} x", flush=True)
