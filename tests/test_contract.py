@@ -75,6 +75,12 @@ def test_equal_seeds_give_equal_agents_and_others_do_not(cls, data):
 
 
 @EVERY
+def test_a_numpy_seed_is_a_seed_and_saves(cls, data, tmp_path):
+    agent = tiny(cls, data, seed=np.int64(3))
+    assert_same_state(cls.load(agent.save(tmp_path / "agent")), tiny(cls, data, seed=3))
+
+
+@EVERY
 def test_members_of_a_population_start_apart(cls, data):
     for parameter in tiny(cls, data, population=2).policy.actor.parameters():
         assert not torch.equal(parameter[0], parameter[1])
@@ -369,6 +375,7 @@ def test_a_member_saves_loads_and_acts_as_its_row_of_the_population(cls, data, t
 
 
 @EVERY
+@pytest.mark.filterwarnings("ignore:this CPU has no bf16")
 def test_a_member_keeps_its_own_moments_and_its_agents_precision(cls, data):
     crowd = tiny(cls, data, population=2, precision="bf16").learn_offline(data, STEPS)
     member = crowd.member(1)

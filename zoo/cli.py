@@ -29,7 +29,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
 
 @app.command
 def train(
-    agent: Positional[Literal["PARS", "TD3BC"]],
+    agent: Positional[str],
     dataset: Positional[str],
     out: Path,
     steps: int = 100_000,

@@ -42,6 +42,8 @@ def train(
     precision: str,
 ) -> Path:
     """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint."""
+    if agent not in AGENTS:
+        raise ValueError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}")
     data = load_dataset(dataset)
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():

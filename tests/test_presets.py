@@ -1,0 +1,64 @@
+"""The papers' per-dataset settings: complete, valid, and found by the dataset's name."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from agents import AGENTS, PARS
+from agents.config import load_preset
+from tests.data import toy_dataset
+
+PRESETS = Path(__file__).parent.parent / "agents" / "presets"
+
+# The 28 datasets of PARS's tables 10 and 11.
+MAZES = [f"antmaze-{maze}" for maze in ("umaze", "umaze-diverse")]
+MAZES += [f"antmaze-{size}-{kind}" for size in ("medium", "large", "ultra") for kind in ("play", "diverse")]
+HANDS = [f"{hand}-{kind}" for hand in ("pen", "door", "hammer", "relocate") for kind in ("cloned", "expert")]
+RUNNERS = [
+    f"{runner}-{kind}"
+    for runner in ("halfcheetah", "hopper", "walker2d")
+    for kind in ("random", "medium", "medium-replay", "medium-expert")
+]
+
+
+@pytest.mark.parametrize("name", MAZES + HANDS + RUNNERS)
+def test_pars_has_a_valid_preset_for_every_dataset_of_its_paper(name):
+    preset = load_preset("PARS", name)
+    assert {"reward_scale", "alpha", "beta", "q_min"} <= set(preset)
+    PARS.Config.build(preset)
+
+
+def test_pars_presets_are_the_papers():
+    # Single entries of tables 8 to 11, one for each column and family.
+    maze = PARS.Config.build(load_preset("PARS", "antmaze-ultra-play-v0"))
+    assert (maze.reward_scale, maze.beta, maze.alpha, maze.online_alpha) == (100.0, 0.01, 0.001, 0.0001)
+    assert (maze.n_critics, maze.gamma, maze.infeasible_distance, maze.q_min) == (4, 0.995, 1000.0, 0.0)
+    hand = PARS.Config.build(load_preset("PARS", "hammer-cloned-v1"))
+    assert (hand.beta, hand.alpha, hand.online_beta, hand.q_min) == (0.1, 0.001, 0.0, -348.0)
+    assert hand.cosine_steps == 1_000_000
+    cheetah = PARS.Config.build(load_preset("PARS", "halfcheetah-medium-v2"))
+    assert (cheetah.reward_scale, cheetah.alpha, cheetah.target_noise, cheetah.target_subset) == (5.0, 1e-4, 0.0, 2)
+    assert (cheetah.online_actor_subset, cheetah.offline_ratio, cheetah.q_min) == (10, 0.05, -366.0)
+    hopper = PARS.Config.build(load_preset("PARS", "hopper-medium-replay-v2"))
+    assert (hopper.alpha, hopper.online_alpha, hopper.target_subset, hopper.q_min) == (0.01, 0.1, 10, -166.0)
+
+
+def test_a_dataset_without_a_preset_gets_the_defaults():
+    assert load_preset("PARS", "my-robot-logs") == {}
+    assert load_preset("NoSuchAgent", "hopper-medium-v2") == {}
+
+
+@pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
+def test_every_table_of_every_preset_file_builds_a_config(cls):
+    tables = tomllib.loads((PRESETS / f"{cls.__name__.lower()}.toml").read_text())
+    assert tables
+    for name in tables:
+        cls.Config.build(load_preset(cls.__name__, name))
+
+
+def test_an_agent_takes_the_preset_of_its_dataset_says_so_and_lets_settings_win(capsys):
+    agent = PARS(toy_dataset(name="antmaze-umaze-v2"), critic_hidden=(4,), actor_hidden=(4,), beta=0.5, verbose=1)
+    assert agent.config.reward_scale == 10_000.0
+    assert agent.config.beta == 0.5
+    assert "the paper's settings for antmaze-umaze-v2" in capsys.readouterr().out
