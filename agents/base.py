@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from agents import checkpoint, training
+from agents import acting, compute, run, saving, training
 from agents.batch import COLUMNS, Batch
 from agents.config import AgentConfig, load_preset
 from agents.draws import Draws
@@ -65,12 +65,12 @@ class Agent(nn.Module):
         preset = {} if isinstance(dataset, DataSpec) else load_preset(type(self).__name__, self.spec.name)
         self.config = self.Config.build(preset | (policy_kwargs or {}) | settings)
         self.config.check_population(population)
-        self.seed = seed
+        self.seed = int(seed)
         self.population = population
         self.lead = () if population is None else (population,)
-        self.device = training.choose_device(device)
+        self.device = compute.choose_device(device)
         self.dtype = dtype
-        self.precision = training.check_precision(precision)
+        self.precision = compute.check_precision(precision)
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
         if preset and verbose:
@@ -167,7 +167,6 @@ class Agent(nn.Module):
 
     # Acting ---------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def predict(
         self,
         observation: np.ndarray,
@@ -184,74 +183,27 @@ class Agent(nn.Module):
         Raises TypeError or ValueError for observations of another kind, shape or with non-finite entries, and
         FloatingPointError where the networks themselves have diverged.
         """
-        observation = np.asarray(observation)
-        rows = self._check_observation(observation)
-        samples = self.config.evaluation_samples if evaluation_samples is None else evaluation_samples
-        if samples < 1:
-            raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
-        shape = (*rows.shape[:-1], samples, self.spec.action_size)
-        if samples > 1:
-            actions = self.policy.search(rows, self.acting.normal("evaluation", rows.new_empty(shape)))
-        elif deterministic:
-            actions = self.policy(rows)
-        else:
-            actions = self.policy.sample(rows, self.acting.normal("sample", rows.new_empty(shape)).squeeze(-2))
-        result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], -1)
-        if not np.isfinite(result).all():
-            raise FloatingPointError(
-                "the policy's action is not finite: training has diverged, go back to an earlier checkpoint"
-            )
-        return result, state
-
-    def _check_observation(self, observation: np.ndarray) -> Tensor:
-        size = self.spec.observation_size
-        if observation.dtype.kind not in "fiu":
-            raise TypeError(f"observation must hold numbers, got dtype {observation.dtype}")
-        lead = len(self.lead)
-        fits = observation.ndim in (lead + 1, lead + 2) and observation.shape[-1] == size
-        if not fits or observation.shape[:lead] != self.lead:
-            one = f"({', '.join(map(str, (*self.lead, size)))}{',' if not self.lead else ''})"
-            batch = f"({', '.join(map(str, (*self.lead, 'n', size)))})"
-            raise ValueError(f"observation must have shape {one} or {batch}, got {observation.shape}")
-        with np.errstate(over="ignore"):  # a number that float32 cannot hold is refused below
-            observation = observation.astype(str(self.dtype).removeprefix("torch."))
-        if not np.isfinite(observation).all():
-            bad = np.flatnonzero(~np.isfinite(observation).reshape(-1, size).all(0)).tolist()
-            raise ValueError(
-                f"observation has NaN or infinite entries in dimensions {bad}; expected finite {self.dtype}"
-            )
-        rows = torch.as_tensor(observation, device=self.device)
-        return rows.unsqueeze(-2) if observation.ndim == lead + 1 else rows
+        action = acting.predict(self, np.asarray(observation), deterministic, evaluation_samples)
+        return action, state
 
     # Populations ----------------------------------------------------------------------------------------------------
 
     def member(self, index: int) -> Self:
         """Member `index` of the population as an ordinary agent: its own weights, moments and settings."""
-        if self.population is None or not 0 <= index < self.population:
-            raise IndexError(f"member {index} of a population of {self.population}")
-        settings = {name: getattr(self.config.member(index), name) for name in self.config.names()}
-        single = type(self)(self.spec, seed=self.seed, device=self.device, dtype=self.dtype, **settings)
-        own = checkpoint.agent_tensors(single)
-        for group, tensors in checkpoint.agent_tensors(self).items():
-            for name, tensor in tensors.items():
-                sliced = tensor.shape != own[group][name].shape if name in own[group] else tensor.dim() > 0
-                own[group][name] = (tensor[index] if sliced else tensor).clone()
-        checkpoint.load_agent_tensors(single, own)
-        single.set_extra_state(self.get_extra_state())
-        return single
+        return saving.member(self, index)
 
     # Files ----------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> Path:
         """Writes one checkpoint file, whole or not at all; training goes on from it bit for bit. Returns its path."""
-        return checkpoint.save_agent(self, path)
+        return saving.save_agent(self, path)
 
     @classmethod
     def load(
         cls, path: str | os.PathLike, env: gym.Env | VecEnv | None = None, device: str | torch.device = "auto"
     ) -> Self:
         """The agent of a checkpoint. Raises FileNotFoundError, or CheckpointError that says what is wrong with it."""
-        agent = checkpoint.load_agent(cls, path, device)
+        agent = saving.load_agent(cls, path, device)
         if env is not None:
             agent.set_env(env)
         return agent
@@ -293,7 +245,7 @@ class Agent(nn.Module):
     @property
     def logger(self) -> Logger:
         if self._logger is None:
-            self._logger = training.make_logger(type(self).__name__, self.verbose, self.tensorboard_log)
+            self._logger = run.make_logger(type(self).__name__, self.verbose, self.tensorboard_log)
         return self._logger
 
     def set_logger(self, logger: Logger) -> None:
@@ -304,7 +256,7 @@ class Agent(nn.Module):
 
     def set_env(self, env: gym.Env | VecEnv) -> None:
         """Raises ValueError where the spaces are not those of the dataset, or where the env normalises by itself."""
-        self._env = training.vectorize(env, self.spec)
+        self._env = run.vectorize(env, self.spec)
 
     def get_vec_normalize_env(self) -> None:
         """Always None: normalising is the policy's own work."""
@@ -314,7 +266,7 @@ class Agent(nn.Module):
 
     def compute(self) -> AbstractContextManager[None]:
         """Where gradient steps run: matrix products in the agent's precision, memory kept between steps."""
-        return training.compute(self.precision)
+        return compute.compute(self.precision)
 
     def generators(self) -> dict[str, Draws]:
         """Every stream of random numbers, by the name it has in the checkpoint."""
@@ -329,9 +281,10 @@ class Agent(nn.Module):
 
     def _fit_normalizer(self, observations: np.ndarray) -> None:
         """Mean and std of the dataset, std + 1e-3, in float64 and by chunks, for data larger than memory."""
-        chunks = [observations[i : i + CHUNK].astype(np.float64) for i in range(0, len(observations), CHUNK)]
-        mean = sum(chunk.sum(0) for chunk in chunks) / len(observations)
-        variance = sum(np.square(chunk - mean).sum(0) for chunk in chunks) / len(observations)
+        count = len(observations)
+        starts = range(0, count, CHUNK)
+        mean = sum(observations[i : i + CHUNK].sum(0, dtype=np.float64) for i in starts) / count
+        variance = sum(np.square(observations[i : i + CHUNK] - mean).sum(0) for i in starts) / count
         self.policy.observation_mean.copy_(torch.as_tensor(mean))
         self.policy.observation_std.copy_(torch.as_tensor(np.sqrt(variance) + 1e-3))
 

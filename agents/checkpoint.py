@@ -5,9 +5,6 @@ other entry. state.safetensors holds parameters and buffers, optimizers.safetens
 generators, and replay.safetensors the online transitions, where there are any.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import hashlib
 import io
 import json
@@ -17,23 +14,14 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-import torch
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from agents.spec import DataSpec
-
-if TYPE_CHECKING:
-    from agents.base import Agent
-
-    AgentType = TypeVar("AgentType", bound=Agent)
-
 FORMAT = 1
 Tensors = dict[str, dict[str, Tensor]]  # entry name without suffix -> tensor name -> tensor
-EXTRA = "_extra_state"  # where torch's state_dict keeps what get_extra_state returns
 
 
 class CheckpointError(ValueError):
@@ -94,6 +82,8 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
         NotImplementedError,
         RuntimeError,
         EOFError,
+        OSError,
+        OverflowError,
         ValueError,
     ) as error:
         raise CheckpointError(
@@ -132,82 +122,3 @@ def check_tensors(path: str | os.PathLike, label: str, found: dict[str, Tensor],
             problems.append(f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
     if problems:
         raise CheckpointError(f"{path}: {label} does not fit the agent: {'; '.join(problems)}")
-
-
-def agent_tensors(agent: Agent) -> Tensors:
-    """Everything of the agent that is a tensor: state, optimizer moments, generators, online transitions."""
-    state = {name: value for name, value in agent.state_dict().items() if not name.endswith(EXTRA)}
-    moments = {
-        f"{name}/{index}/{key}": value
-        for name, optimizer in agent.optimizers.items()
-        for index, moment in optimizer.state_dict()["state"].items()
-        for key, value in moment.items()
-    }
-    generators = {name: draws.generator.get_state() for name, draws in agent.generators().items()}
-    groups = {"state": state, "optimizers": moments, "rng": generators}
-    if agent.replay is not None:
-        groups["replay"] = {"rows": agent.replay.rows[: agent.replay.size], "next": torch.tensor(agent.replay.next)}
-    return groups
-
-
-def load_agent_tensors(agent: Agent, tensors: Tensors, path: str | os.PathLike = "checkpoint") -> None:
-    """The inverse of agent_tensors. Raises CheckpointError where names or shapes do not fit."""
-    own = agent_tensors(agent)
-    for group in ("state", "rng"):
-        check_tensors(path, f"{group}.safetensors", tensors.get(group, {}), own[group])
-    extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
-    agent.load_state_dict({**tensors["state"], **extra})
-    for name, draws in agent.generators().items():
-        draws.generator.set_state(tensors["rng"][name])
-    for name, optimizer in agent.optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.get("optimizers", {}).items():
-            owner, index, moment = key.split("/")
-            if owner == name:
-                state.setdefault(int(index), {})[moment] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    if "replay" in tensors:
-        agent.replay = agent.new_replay()
-        agent.replay.restore(tensors["replay"]["rows"], int(tensors["replay"]["next"]))
-
-
-def save_agent(agent: Agent, path: str | os.PathLike) -> Path:
-    extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
-    config = {
-        "class": type(agent).__name__,
-        "seed": agent.seed,
-        "population": agent.population,
-        "dtype": str(agent.dtype).removeprefix("torch."),
-        "precision": agent.precision,
-        "config": dataclasses.asdict(agent.config),
-        "dataset": dataclasses.asdict(agent.spec),
-        "counters": extra,
-    }
-    return write_checkpoint(path, config, agent_tensors(agent))
-
-
-def load_agent(cls: type[AgentType], path: str | os.PathLike, device: str | torch.device) -> AgentType:
-    config, tensors = read_checkpoint(path)
-    if config["class"] != cls.__name__:
-        raise CheckpointError(
-            f"{path} holds a {config['class']}, not a {cls.__name__}: "
-            f"use {config['class']}.load, or zoo.load for any agent"
-        )
-    known = cls.Config.names()
-    unknown = sorted(set(config["config"]) - set(known))
-    if unknown:
-        raise CheckpointError(
-            f"{path} has settings that this version of {cls.__name__} does not know: {', '.join(unknown)}"
-        )
-    agent = cls(
-        DataSpec.from_json(config["dataset"]),
-        seed=config["seed"],
-        population=config["population"],
-        device=device,
-        dtype=getattr(torch, config["dtype"]),
-        precision=config["precision"],
-        **config["config"],
-    )
-    load_agent_tensors(agent, tensors, path)
-    agent.load_state_dict({**agent.state_dict(), **config["counters"]})
-    return agent

@@ -14,6 +14,11 @@ class Draws:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.device = device
 
+    def set_state(self, state: Tensor) -> None:
+        """Goes on from a saved state. One from another kind of device means nothing here: the stream starts afresh."""
+        if state.numel() == self.generator.get_state().numel():
+            self.generator.set_state(state)
+
     def normal(self, name: str, like: Tensor) -> Tensor:
         """Standard normal, of the shape and dtype of `like`."""
         return torch.randn(like.shape, generator=self.generator, device=self.device, dtype=like.dtype)

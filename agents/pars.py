@@ -20,7 +20,7 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.base import Metrics
 from agents.batch import Batch
-from agents.config import Hyper
+from agents.config import Hyper, as_values
 from agents.losses import cloning_error, per_member, squared_errors, td_target
 from policies import final_uniform_, minimum
 from policies.mlp import Norm
@@ -48,6 +48,8 @@ class PARSConfig(ActorCriticConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("infeasible_distance")
+        if self.q_min is None and 1.0 in as_values(self.gamma):
+            raise ValueError("gamma=1 leaves no default for q_min, reward_min / (1 - gamma): give q_min, or gamma < 1")
         for name in ("alpha", "beta"):
             self.check_at_least(name, 0.0)
         for name in ("online_alpha", "online_beta"):
@@ -98,7 +100,7 @@ class PARS(ActorCritic):
         next_q = minimum(self.target_critic(batch.next_observations, next_actions, chosen))
         target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, h.gamma)  # (B,)
 
-        if alpha == 0.0 and not isinstance(alpha, Tensor):  # the penalty's pass is half of the critics' work
+        if not isinstance(alpha, Tensor) and alpha == 0.0:  # the penalty's pass is half of the critics' work
             qs = self.critic(batch.observations, batch.actions)  # (E, B)
             loss = squared_errors(qs, target_q).mean(-1)
             return loss, {"critic/loss": loss.detach(), "critic/q": qs.detach().mean((-2, -1))}

@@ -69,7 +69,7 @@ class Table:
 
     def gather(self, indices: Tensor) -> Tensor:
         """Rows (*indices.shape, width)."""
-        return self.rows.index_select(0, indices.reshape(-1)).view(*indices.shape, -1)
+        return self.rows.index_select(0, indices.reshape(-1)).view(*indices.shape, self.layout.width)
 
     def restore(self, rows: Tensor, following: int) -> None:
         """Puts back what was saved of a table: its valid rows, and where the next one goes."""

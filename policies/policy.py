@@ -24,6 +24,8 @@ class Policy(nn.Module):
     observation_std: Tensor
     action_center: Tensor
     action_half_range: Tensor
+    action_low: Tensor
+    action_high: Tensor
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Policy(nn.Module):
         self.register_buffer("observation_std", torch.ones(observation_size))
         self.register_buffer("action_center", (low + high) / 2)
         self.register_buffer("action_half_range", (high - low) / 2)
+        self.register_buffer("action_low", low)
+        self.register_buffer("action_high", high)
 
     def normalize_observations(self, observations: Tensor) -> Tensor:
         return (observations - self.observation_mean) / self.observation_std
@@ -53,8 +57,7 @@ class Policy(nn.Module):
     def scale_actions(self, actions: Tensor) -> Tensor:
         """From [-1, 1] to the box; clamped, because rounding may step over its edge."""
         scaled = self.action_center + self.action_half_range * actions
-        low = self.action_center - self.action_half_range
-        return torch.minimum(torch.maximum(scaled, low), self.action_center + self.action_half_range)
+        return torch.minimum(torch.maximum(scaled, self.action_low), self.action_high)
 
     def forward(self, observations: Tensor) -> Tensor:
         """The actor's own action (its mode), (..., B, A)."""

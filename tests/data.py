@@ -7,9 +7,9 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from agents import Agent, Batch
-from agents.checkpoint import agent_tensors
 from agents.draws import Draws
 from agents.replay import Table
+from agents.saving import agent_tensors
 from policies import MLP
 from zoo.datasets import OfflineDataset
 

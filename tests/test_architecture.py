@@ -10,7 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("policies", "agents", "export", "zoo")
-SHARED = {"base", "training", "spec", "checkpoint"}  # of agents: these know gymnasium and Stable-Baselines3
+SHARED = {
+    "base",
+    "training",
+    "run",
+    "spec",
+    "checkpoint",
+    "saving",
+}  # they know gymnasium and SB3
 STDLIB = sys.stdlib_module_names
 
 # Inside a function, and so only for who asks: agent.export_onnx is a method, and onnx an extra.

@@ -89,9 +89,7 @@ def test_step_counter_is_one_ahead_after_a_kept_terminal_in_parity_only(tmp_path
 
 def test_d4rls_terminate_on_end_is_not_offered(example):
     # It would emit row 2 with the successor 30 of another episode and without a terminal.
-    with pytest.raises(
-        DatasetValueError, match="mode must be one of full, parity or None, got 'terminate_on_end'"
-    ):
+    with pytest.raises(DatasetValueError, match="mode must be one of full, parity or None, got 'terminate_on_end'"):
         read_hdf5(example, mode="terminate_on_end")
 
 
@@ -239,9 +237,7 @@ def test_maze2d_is_one_trajectory_without_terminations(d4rl_dir):
     assert len(parity) == 12
     assert parity.num_episodes == 1
     assert not parity.terminations.any()
-    full = load_dataset(
-        "maze2d-umaze-v1", mode="full"
-    )  # a sub-goal does not reset: its successor is the next row
+    full = load_dataset("maze2d-umaze-v1", mode="full")  # a sub-goal does not reset: its successor is the next row
     assert full.next_observations[:, 0].tolist() == [float(i) for i in range(1, 15)]
 
 
@@ -373,10 +369,7 @@ def test_absent_d4rl_file_error_gives_url_folders_and_target(d4rl_dir, tmp_path)
         load_dataset("hopper-medium-replay-v2")
     message = str(error.value)
     assert isinstance(error.value, FileNotFoundError)
-    assert (
-        "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/hopper_medium_replay-v2.hdf5"
-        in message
-    )
+    assert "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/hopper_medium_replay-v2.hdf5" in message
     assert str(d4rl_dir / "hopper_medium_replay-v2.hdf5") in message
     assert str(tmp_path / "home" / ".d4rl" / "datasets") in message
 
@@ -414,11 +407,7 @@ ALL_IDS = [
         "antmaze-ultra-diverse-v0",
     ),
     *(f"maze2d-{maze}{dense}-v1" for maze in ("umaze", "medium", "large") for dense in ("", "-dense")),
-    *(
-        f"{env}-{data}-v1"
-        for env in ("pen", "door", "hammer", "relocate")
-        for data in ("human", "cloned", "expert")
-    ),
+    *(f"{env}-{data}-v1" for env in ("pen", "door", "hammer", "relocate") for data in ("human", "cloned", "expert")),
     *("kitchen-complete-v0", "kitchen-partial-v0", "kitchen-mixed-v0"),
 ]
 
@@ -459,6 +448,4 @@ def test_find_file_of_an_unknown_id_lists_the_known_ones():
 
 
 def test_every_error_is_a_dataset_error():
-    assert all(
-        issubclass(kind, DatasetError) for kind in (DatasetKeyError, DatasetNotFoundError, DatasetValueError)
-    )
+    assert all(issubclass(kind, DatasetError) for kind in (DatasetKeyError, DatasetNotFoundError, DatasetValueError))

@@ -55,9 +55,7 @@ def test_histogram_counts_every_episode(hopper_report):
 def test_histogram_bar_is_longest_where_most_episodes_are():
     rewards = [0.0] * 8 + [80.0] * 2
     flags = [True] * 10
-    dataset = OfflineDataset.from_arrays(
-        [[0.0]] * 10, [[0.0]] * 10, rewards, [[0.0]] * 10, flags, [False] * 10
-    )
+    dataset = OfflineDataset.from_arrays([[0.0]] * 10, [[0.0]] * 10, rewards, [[0.0]] * 10, flags, [False] * 10)
     bars = [line.count("#") for line in describe(dataset).splitlines() if " .. " in line]
     assert bars == [40, 0, 0, 0, 0, 0, 0, 10]
 
@@ -91,9 +89,7 @@ def test_components_beyond_24_share_a_row():
 
 def test_bounds_that_differ_between_components_are_mentioned():
     box = Box(np.array([-1.0, -4.0], np.float32), np.array([1.0, 2.0], np.float32))
-    dataset = OfflineDataset.from_arrays(
-        [[0.0]], [[0.0, 0.0]], [1.0], [[0.0]], [True], [False], action_space=box
-    )
+    dataset = OfflineDataset.from_arrays([[0.0]], [[0.0, 0.0]], [1.0], [[0.0]], [True], [False], action_space=box)
     assert "2 numbers in [-4, 2], each with bounds of its own" in describe(dataset)
 
 

@@ -118,9 +118,8 @@ def test_actions_within_tolerance_of_the_box_are_clipped_with_a_warning():
 def test_actions_outside_the_box_are_refused_with_count_worst_and_fix():
     with pytest.raises(DatasetValueError) as error:
         OfflineDataset.from_arrays(**arrays(actions=[[0.0], [1.1], [0.0], [-2.5], [0.0]]))
-    assert (
-        "2 actions lie outside the action box; the worst is -2.5 in row 3, component 0, expected [-1, 1]"
-        in str(error.value)
+    assert "2 actions lie outside the action box; the worst is -2.5 in row 3, component 0, expected [-1, 1]" in str(
+        error.value
     )
     assert "action_space=Box(low, high)" in str(error.value)
 
@@ -132,9 +131,7 @@ def test_actions_just_beyond_the_tolerance_are_refused():
 
 def test_wider_action_space_accepts_wider_actions():
     box = Box(-3.0, 3.0, (1,))
-    dataset = OfflineDataset.from_arrays(
-        **arrays(actions=[[0.0], [1.1], [0.0], [-2.5], [0.0]]), action_space=box
-    )
+    dataset = OfflineDataset.from_arrays(**arrays(actions=[[0.0], [1.1], [0.0], [-2.5], [0.0]]), action_space=box)
     assert dataset.action_space == box
     assert dataset.actions.min() == -2.5
 
@@ -237,9 +234,7 @@ def test_missing_simulator_is_an_import_error_with_the_command(monkeypatch):
         raise gymnasium.error.DependencyNotInstalled("mujoco is missing")
 
     monkeypatch.setattr(gymnasium, "make", not_installed)
-    with pytest.raises(
-        ImportError, match=r"Hopper-v5 needs .*mujoco is missing.*pip install 'gymnasium\[mujoco\]'"
-    ):
+    with pytest.raises(ImportError, match=r"Hopper-v5 needs .*mujoco is missing.*pip install 'gymnasium\[mujoco\]'"):
         make_env("hopper-medium-replay")
 
 

@@ -68,7 +68,7 @@ class Evaluation(BaseCallback):
 
 
 class SaveLatest(BaseCallback):
-    """Every `every` steps: the agent into one file, which always holds a whole checkpoint."""
+    """Every `every` steps and at the end, also after Ctrl-C: the agent into one file, always a whole checkpoint."""
 
     def __init__(self, path: Path, every: int):
         super().__init__()
@@ -79,3 +79,6 @@ class SaveLatest(BaseCallback):
         if self.n_calls % self.every == 0:
             self.model.save(self.path)
         return True
+
+    def _on_training_end(self) -> None:
+        self.model.save(self.path)

@@ -201,9 +201,7 @@ def read_hdf5(
         # A terminal end repeats its own observation. It is masked, never used.
         next_obs = obs[np.where(ends[rows], rows, rows + 1)]
     if len(rows) == 0:
-        raise DatasetValueError(
-            f"{path.name}: {mode} leaves none of its {len(obs)} rows. Record longer episodes."
-        )
+        raise DatasetValueError(f"{path.name}: {mode} leaves none of its {len(obs)} rows. Record longer episodes.")
 
     # Episodes that lost all their rows leave no gap in the numbers.
     _, episode_ids = np.unique(episode_index(ends)[rows], return_inverse=True)
@@ -246,13 +244,9 @@ def _read_keys(path: Path, with_successors: bool) -> tuple[dict[str, Array], dic
             columns = {}
             for key in (*NEEDED, *(key for key in optional if key in names)):
                 if file[key].dtype.kind not in "fiub":
-                    raise DatasetValueError(
-                        f"{path.name}: {key} holds {file[key].dtype}, expected numbers or bool."
-                    )
+                    raise DatasetValueError(f"{path.name}: {key} holds {file[key].dtype}, expected numbers or bool.")
                 column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
-                columns[key] = (
-                    column if key in ("observations", "actions", "next_observations") else squeeze(column)
-                )
+                columns[key] = column if key in ("observations", "actions", "next_observations") else squeeze(column)
             return columns, {key: _plain(value) for key, value in file.attrs.items()}
     except OSError as error:
         raise DatasetValueError(
@@ -275,9 +269,7 @@ def _jumps(obs: Array, next_obs: Array) -> NDArray[np.bool_]:
     return np.append(np.linalg.norm(obs[1:] - next_obs[:-1], axis=1) > JUMP, False)
 
 
-def _count_timeouts(
-    terminals: NDArray[np.bool_], max_episode_steps: int, after_terminal: int
-) -> NDArray[np.bool_]:
+def _count_timeouts(terminals: NDArray[np.bool_], max_episode_steps: int, after_terminal: int) -> NDArray[np.bool_]:
     """Time-outs by counting steps, (N,). d4rl's counter (parity) is at 1, not 0, after a terminal row it
     keeps."""
     if max_episode_steps < 1:
@@ -295,23 +287,17 @@ def _count_timeouts(
     return timeouts
 
 
-def _notes(
-    file: D4RLFile, mode: str, ends: NDArray[np.bool_], timeouts: NDArray[np.bool_]
-) -> tuple[str, ...]:
+def _notes(file: D4RLFile, mode: str, ends: NDArray[np.bool_], timeouts: NDArray[np.bool_]) -> tuple[str, ...]:
     """What a reader of scores or returns should know about how this file was cut."""
     notes: tuple[str, ...] = ()
     dropped = np.count_nonzero(timeouts[:-1])
     if mode == "parity" and dropped:
-        notes += (
-            f"parity leaves out {dropped} time-out rows: returns of those episodes lack their last reward",
-        )
+        notes += (f"parity leaves out {dropped} time-out rows: returns of those episodes lack their last reward",)
     if file.family == "maze2d":
         notes += ("maze2d is one endless trajectory: its single return and length mean nothing",)
     elif not ends[-1]:
         trailing = len(ends) - 1 - int(np.flatnonzero(ends)[-1]) if ends.any() else len(ends)
-        notes += (
-            f"the last {trailing} rows of the file are an episode without an end: truncated, not terminated",
-        )
+        notes += (f"the last {trailing} rows of the file are an episode without an end: truncated, not terminated",)
     if file.url.startswith(f"{MIRROR}/ant_maze_new/"):
         notes += ("AntMaze -v0 time-outs are out of step with its trajectories: prefer the -v2 dataset",)
     return notes

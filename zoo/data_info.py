@@ -58,15 +58,11 @@ def _entry(label: str, text: str) -> list[str]:
 def _space(box: Box) -> str:
     low, high = box.low.min(), box.high.max()
     same = (box.low == low).all() and (box.high == high).all()
-    return f"{box.shape[0]} numbers in [{low:g}, {high:g}]" + (
-        "" if same else ", each with bounds of its own"
-    )
+    return f"{box.shape[0]} numbers in [{low:g}, {high:g}]" + ("" if same else ", each with bounds of its own")
 
 
 def _statistics(label: str, values: Array) -> str:
-    return f"{label:<11}" + "".join(
-        f"{x:>12,.1f}" for x in (values.mean(), values.std(), values.min(), values.max())
-    )
+    return f"{label:<11}" + "".join(f"{x:>12,.1f}" for x in (values.mean(), values.std(), values.min(), values.max()))
 
 
 def _histogram(values: Array) -> list[str]:

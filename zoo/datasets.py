@@ -125,9 +125,7 @@ class OfflineDataset:
         terminated, truncated = raw["terminations"] > 0.5, raw["truncations"] > 0.5  # (N,)
         if not (terminated[-1] or truncated[-1]):
             truncated[-1] = True
-            warnings += (
-                "the last episode has no end: its last row counts as truncated by the end of the data",
-            )
+            warnings += ("the last episode has no end: its last row counts as truncated by the end of the data",)
         if episode_ids is None:
             episode_ids = episode_index(terminated | truncated)
         if observation_space is None:
@@ -284,9 +282,7 @@ def _floats(owner: str, name: str, values: ArrayLike) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
             return np.array(values, dtype=np.float32)
     except (ValueError, TypeError) as error:
-        raise DatasetValueError(
-            f"{owner}: {name} is not a numeric array ({error}). Pass one of float32."
-        ) from error
+        raise DatasetValueError(f"{owner}: {name} is not a numeric array ({error}). Pass one of float32.") from error
 
 
 def _box_excess(actions: Array, box: Box) -> NDArray[np.float32]:
@@ -358,9 +354,7 @@ def _doubts(dataset: OfflineDataset) -> tuple[str, ...]:
     doubts = []
     fraction = float(dataset.terminations.mean())
     if fraction > 0.1:
-        doubts.append(
-            f"{fraction:.0%} of the rows are terminations: are all of them states without a future?"
-        )
+        doubts.append(f"{fraction:.0%} of the rows are terminations: are all of them states without a future?")
     ends = np.flatnonzero(np.append(np.diff(dataset.episode_ids) == 1, True))
     lengths = dataset.episode_lengths()
     if len(ends) > 2 and dataset.terminations[ends].all() and lengths.min() == lengths.max():

@@ -55,16 +55,17 @@ def run(out: Path, seed: int) -> None:
 
 def train_offline(dataset: OfflineDataset, path: Path, seed: int, evaluation: Evaluation) -> PARS:
     agent = PARS.load(path) if path.exists() else PARS(dataset, seed=seed, **SETTINGS)
+    agent.tensorboard_log = str(path.parent / "logs")
     remaining = OFFLINE_STEPS - agent.num_timesteps
     if remaining > 0:
         print(f"offline: PARS, {remaining:,} gradient steps to go")
         agent.learn_offline(dataset, remaining, callback=[evaluation, SaveLatest(path, EVAL_EVERY)], progress_bar=True)
-        agent.save(path)
     return agent
 
 
 def finetune(agent: PARS, dataset: OfflineDataset, path: Path, curve: Path) -> PARS:
     agent = PARS.load(path) if path.exists() else agent
+    agent.tensorboard_log = str(path.parent / "logs")
     remaining = ONLINE_STEPS - agent.env_steps
     if remaining > 0:
         print(f"online: {remaining:,} steps in {dataset.env_id} to go, {agent.config.updates_per_step} updates each")
@@ -72,7 +73,6 @@ def finetune(agent: PARS, dataset: OfflineDataset, path: Path, curve: Path) -> P
         evaluation = Evaluation(lambda: make_env(dataset), every, curve)
         callbacks = [evaluation, SaveLatest(path, every)]
         agent.finetune_online(make_env(dataset), remaining, callback=callbacks, progress_bar=True, dataset=dataset)
-        agent.save(path)
     return agent
 
 

@@ -77,7 +77,5 @@ def normalized_score(name: str, returns: ArrayLike) -> float | NDArray[np.float6
         hint = f"close names with one: {', '.join(close)}. " if close else ""
         raise KeyError(f"no reference returns for dataset {name!r}; {hint}Report its raw returns instead.")
     random, expert = REFERENCES[name]
-    score: float | NDArray[np.float64] = (
-        100.0 * (np.asarray(returns, dtype=np.float64) - random) / (expert - random)
-    )
+    score: float | NDArray[np.float64] = 100.0 * (np.asarray(returns, dtype=np.float64) - random) / (expert - random)
     return score

@@ -1,0 +1,50 @@
+"""Where and how gradient steps compute: device, precision, memory."""
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory: an update frees what the next one asks for, and fresh pages cost more than
+    the arithmetic on them. A no-op on other C libraries.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc accepts
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_precision(precision: str) -> str:
+    """Raises ValueError for an unknown one; warns where the CPU has no bf16 products and fp32 is used all the same."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
+    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        warnings.warn(
+            "this CPU has no bf16 matrix products (AVX-512 or AMX): precision='bf16' runs in fp32", stacklevel=4
+        )
+    return precision
+
+
+@contextmanager
+def compute(precision: str) -> Iterator[None]:
+    """Where gradient steps run. With "bf16", oneDNN rounds the operands of fp32 products; all else stays fp32."""
+    keep_memory()
+    backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = backend.fp32_precision
+    backend.fp32_precision = "bf16" if precision == "bf16" else before
+    try:
+        yield
+    finally:
+        backend.fp32_precision = before

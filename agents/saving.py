@@ -1,0 +1,139 @@
+"""An agent to and from the tensors and the settings of a checkpoint; a member of a population to an agent."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from agents.checkpoint import CheckpointError, Tensors, check_tensors, read_checkpoint, write_checkpoint
+from agents.spec import DataSpec
+
+if TYPE_CHECKING:
+    from agents.base import Agent
+
+    AgentType = TypeVar("AgentType", bound=Agent)
+
+EXTRA = "_extra_state"  # where torch's state_dict keeps what get_extra_state returns
+
+
+def agent_tensors(agent: Agent) -> Tensors:
+    """Everything of the agent that is a tensor: state, optimizer moments, generators, online transitions."""
+    state = {name: value for name, value in agent.state_dict().items() if not name.endswith(EXTRA)}
+    moments = {
+        f"{name}/{index}/{key}": value
+        for name, optimizer in agent.optimizers.items()
+        for index, moment in optimizer.state_dict()["state"].items()
+        for key, value in moment.items()
+    }
+    generators = {name: draws.generator.get_state() for name, draws in agent.generators().items()}
+    groups = {"state": state, "optimizers": moments, "rng": generators}
+    if agent.replay is not None:
+        groups["replay"] = {"rows": agent.replay.rows[: agent.replay.size], "next": torch.tensor(agent.replay.next)}
+    return groups
+
+
+def load_agent_tensors(agent: Agent, tensors: Tensors, path: str | os.PathLike = "checkpoint") -> None:
+    """The inverse of agent_tensors. Raises CheckpointError where names or shapes do not fit."""
+    for group, expected in expected_tensors(agent, tensors).items():
+        check_tensors(path, f"{group}.safetensors", tensors.get(group, {}), expected)
+    extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
+    agent.load_state_dict({**tensors["state"], **extra})
+    for name, draws in agent.generators().items():
+        draws.set_state(tensors["rng"][name])
+    for name, optimizer in agent.optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.get("optimizers", {}).items():
+            owner, index, moment = key.split("/")
+            if owner == name:
+                state.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    if "replay" in tensors:
+        agent.replay = agent.new_replay()
+        agent.replay.restore(tensors["replay"]["rows"], int(tensors["replay"]["next"]))
+
+
+def expected_tensors(agent: Agent, found: Tensors) -> Tensors:
+    """What a checkpoint of this agent must hold: moments of every optimizer that has begun, and any replay's rows."""
+    own = agent_tensors(agent)
+    begun = {key.split("/")[0] for key in found.get("optimizers", {})}
+    moments = {
+        f"{name}/{index}/{key}": parameter if key != "step" else parameter.new_zeros(())
+        for name, optimizer in agent.optimizers.items()
+        if name in begun
+        for index, parameter in enumerate(optimizer.parameters)
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+    streams = {name: found.get("rng", {}).get(name, state) for name, state in own["rng"].items()}  # any device's
+    expected = {"state": own["state"], "rng": streams, "optimizers": moments}
+    if "replay" in found:
+        rows = len(found["replay"].get("rows", ()))
+        expected["replay"] = {
+            "rows": torch.empty(min(rows, agent.config.buffer_size), agent.layout.width),
+            "next": torch.empty(()),
+        }
+    return expected
+
+
+def save_agent(agent: Agent, path: str | os.PathLike) -> Path:
+    extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
+    config = {
+        "class": type(agent).__name__,
+        "seed": agent.seed,
+        "population": agent.population,
+        "dtype": str(agent.dtype).removeprefix("torch."),
+        "precision": agent.precision,
+        "config": dataclasses.asdict(agent.config),
+        "dataset": dataclasses.asdict(agent.spec),
+        "counters": extra,
+    }
+    return write_checkpoint(path, config, agent_tensors(agent))
+
+
+def load_agent(cls: type[AgentType], path: str | os.PathLike, device: str | torch.device) -> AgentType:
+    config, tensors = read_checkpoint(path)
+    if config["class"] != cls.__name__:
+        raise CheckpointError(
+            f"{path} holds a {config['class']}, not a {cls.__name__}: "
+            f"use {config['class']}.load, or zoo.load for any agent"
+        )
+    known = cls.Config.names()
+    unknown = sorted(set(config["config"]) - set(known))
+    if unknown:
+        raise CheckpointError(
+            f"{path} has settings that this version of {cls.__name__} does not know: {', '.join(unknown)}"
+        )
+    agent = cls(
+        DataSpec.from_json(config["dataset"]),
+        seed=config["seed"],
+        population=config["population"],
+        device=device,
+        dtype=getattr(torch, config["dtype"]),
+        precision=config["precision"],
+        **config["config"],
+    )
+    load_agent_tensors(agent, tensors, path)
+    agent.load_state_dict({**agent.state_dict(), **config["counters"]})
+    return agent
+
+
+def member(agent: AgentType, index: int) -> AgentType:
+    """Agent.member: what has the population's axis is sliced, what members share is copied."""
+    if agent.population is None or not 0 <= index < agent.population:
+        raise IndexError(f"member {index} of a population of {agent.population}")
+    settings = {name: getattr(agent.config.member(index), name) for name in agent.config.names()}
+    single = type(agent)(
+        agent.spec, seed=agent.seed, device=agent.device, dtype=agent.dtype, precision=agent.precision, **settings
+    )
+    own = agent_tensors(single)
+    for group, tensors in agent_tensors(agent).items():
+        for name, tensor in tensors.items():
+            sliced = tensor.shape != own[group][name].shape if name in own[group] else tensor.dim() > 0
+            own[group][name] = (tensor[index] if sliced else tensor).clone()
+    load_agent_tensors(single, own)
+    single.set_extra_state(agent.get_extra_state())
+    return single
