@@ -27,6 +27,8 @@ FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_st
 
 def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
+    if args.emulate_bf16:
+        emulate_bf16()
     dataset = load_dataset(args.dataset)
     settings = {key: ast.literal_eval(value) for key, value in (item.split("=", 1) for item in args.set)}
     for seed in args.seeds:
@@ -49,6 +51,16 @@ def train(args: argparse.Namespace) -> None:
             }
             append(args.out, row)
             print({key: row[key] for key in FIELDS[:-1]}, flush=True)
+
+
+def emulate_bf16() -> None:
+    """Rounds the operands of the networks' matrix products to bf16, as precision="bf16" does on CPUs that can.
+
+    For measuring the effect on the return where the CPU cannot; the sums stay fp32.
+    """
+    addmm, baddbmm = torch.addmm, torch.baddbmm
+    torch.addmm = lambda bias, x, weight: addmm(bias, x.bfloat16().float(), weight.bfloat16().float())
+    torch.baddbmm = lambda bias, x, weight: baddbmm(bias, x.bfloat16().float(), weight.bfloat16().float())
 
 
 def append(path: Path, row: dict) -> None:
@@ -92,6 +104,7 @@ if __name__ == "__main__":
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields other than the preset's"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--emulate-bf16", action="store_true", help="round the operands of matrix products to bf16")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
     options = parser.parse_args()

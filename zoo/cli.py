@@ -21,6 +21,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """The whole path in minutes: real Hopper data, PARS offline, fine-tuned, exported, run without torch.
 
     Interrupted, the same command goes on where it stopped; another --out starts anew.
+
+    Args:
+        out: folder for checkpoints, logs, the picture and the exported files.
+        seed: of weights, batches and exploration.
     """
     from zoo.demo import run
 
@@ -41,10 +45,20 @@ def train(
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
-    """Train an agent on a dataset: an embedded or D4RL name, or the path of an HDF5 file.
+    """Train an agent offline on a dataset.
 
-    out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it. steps: gradient steps.
-    settings: config fields that win over the paper's preset, e.g. --set alpha=0.01 "critic_hidden=(256, 256)".
+    Args:
+        agent: class name, such as PARS.
+        dataset: an embedded or D4RL name, or the path of an HDF5 file.
+        out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it.
+        steps: gradient steps, those of an earlier part of the run counted in.
+        seed: of weights and batches.
+        population: so many independent members at once.
+        settings: config fields that win over the paper's preset: alpha=0.01 "critic_hidden=(256, 256)".
+        eval_every: steps between evaluations, where the environment is installed.
+        save_every: steps between checkpoints.
+        device: auto, cpu or cuda.
+        precision: of the matrix products.
     """
     from zoo import train as run
 
@@ -61,7 +75,16 @@ def finetune(
     env: str | None = None,
     eval_every: int = 1_000,
 ) -> None:
-    """Go on online from a checkpoint. dataset, env: by default those the agent was trained on and in."""
+    """Go on online from a checkpoint.
+
+    Args:
+        checkpoint: file of zoo train or agent.save.
+        out: folder for the new checkpoint, logs and evaluations.
+        steps: environment steps.
+        dataset: for the offline part of the batches; by default the one of the training.
+        env: Gymnasium id; by default the dataset's.
+        eval_every: environment steps between evaluations and checkpoints.
+    """
     from zoo import train as run
 
     print(f"saved {run.finetune(checkpoint, dataset, env, steps, out, eval_every)}")
@@ -75,7 +98,15 @@ def evaluate(
     seed: int = 100,
     evaluation_samples: int | None = None,
 ) -> None:
-    """Returns of a checkpoint, or of an exported folder, over deterministic episodes."""
+    """Returns of a checkpoint, or of an exported folder, over deterministic episodes.
+
+    Args:
+        path: checkpoint, exported folder, or .onnx file.
+        env: Gymnasium id; by default the dataset's.
+        episodes: one for each reset seed from `seed` on.
+        seed: of the first episode.
+        evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
+    """
     from zoo.train import evaluation_report
 
     print(evaluation_report(path, env, episodes, seed, evaluation_samples))
@@ -83,7 +114,13 @@ def evaluate(
 
 @app.command
 def export(checkpoint: Positional[Path], directory: Positional[Path], evaluation_samples: int | None = None) -> None:
-    """Write actor.onnx, critic.onnx and policy.onnx, verified against the agent, for a robot without torch."""
+    """Write actor.onnx, critic.onnx and policy.onnx, verified against the agent, for a robot without torch.
+
+    Args:
+        checkpoint: file of zoo train, zoo finetune or agent.save.
+        directory: where the files go; older ones there are replaced.
+        evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
+    """
     from agents import load
 
     folder = load(checkpoint).export_onnx(directory, evaluation_samples)
@@ -93,7 +130,11 @@ def export(checkpoint: Positional[Path], directory: Positional[Path], evaluation
 
 @data.command
 def info(path: Positional[str]) -> None:
-    """What is in a dataset: sizes, episodes, returns, spaces, warnings."""
+    """What is in a dataset: sizes, episodes, returns, spaces, warnings.
+
+    Args:
+        path: an embedded or D4RL name, or the path of an HDF5 file.
+    """
     from zoo.data_info import describe
     from zoo.datasets import load_dataset
 
