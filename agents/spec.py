@@ -63,7 +63,10 @@ class DataSpec:
             transitions=len(dataset),
             reward_min=float(rewards.min()),
             reward_mean=float(rewards.mean(dtype=np.float64)),
-            provenance=dict(dataset.provenance),
+            provenance={
+                name: value.item() if isinstance(value, np.generic) else value  # JSON knows no NumPy scalars
+                for name, value in dataset.provenance.items()
+            },
         )
 
     @classmethod

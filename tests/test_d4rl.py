@@ -5,15 +5,9 @@ import numpy as np
 import pytest
 from d4rl_files import true_successors, worked_example, write_hdf5
 
+from zoo.checks import DatasetError, DatasetKeyError, DatasetNotFoundError, DatasetValueError
 from zoo.d4rl import CATALOG, find_file, read_hdf5
-from zoo.datasets import (
-    DatasetError,
-    DatasetKeyError,
-    DatasetNotFoundError,
-    DatasetValueError,
-    OfflineDataset,
-    load_dataset,
-)
+from zoo.datasets import OfflineDataset, load_dataset
 
 
 def emitted(dataset: OfflineDataset) -> list[int]:

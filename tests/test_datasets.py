@@ -6,14 +6,8 @@ import pytest
 from d4rl_files import worked_example, write_hdf5
 from gymnasium.spaces import Box
 
-from zoo.datasets import (
-    EMBEDDED,
-    DatasetKeyError,
-    DatasetNotFoundError,
-    DatasetValueError,
-    OfflineDataset,
-    load_dataset,
-)
+from zoo.checks import DatasetKeyError, DatasetNotFoundError, DatasetValueError
+from zoo.datasets import EMBEDDED, OfflineDataset, load_dataset
 from zoo.envs import make_env
 
 

@@ -15,16 +15,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from zoo.datasets import (
-    Array,
-    DatasetKeyError,
-    DatasetNotFoundError,
-    DatasetValueError,
-    OfflineDataset,
-    check_columns,
-    episode_index,
-    squeeze,
-)
+from zoo.checks import Array, DatasetKeyError, DatasetNotFoundError, DatasetValueError, check_columns
+from zoo.datasets import OfflineDataset, episode_index, squeeze
 
 MODES = ("full", "parity")
 SUFFIXES = (".hdf5", ".h5")

@@ -7,7 +7,8 @@ import textwrap
 import numpy as np
 from gymnasium.spaces import Box
 
-from zoo.datasets import Array, OfflineDataset
+from zoo.checks import Array
+from zoo.datasets import OfflineDataset
 from zoo.scores import REFERENCES, normalized_score
 
 WIDTH = 80
