@@ -70,7 +70,7 @@ class Agent(nn.Module):
         self.lead = () if population is None else (population,)
         self.device = compute.choose_device(device)
         self.dtype = dtype
-        self.precision = compute.check_precision(precision)
+        self.precision = compute.check_precision(precision, self.device)
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
         if preset and verbose:

@@ -1,9 +1,11 @@
 """Where and how gradient steps compute: device, precision, memory."""
 
 import ctypes
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -12,9 +14,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 def keep_memory() -> None:
     """Tells glibc to keep freed memory: an update frees what the next one asks for, and fresh pages cost more than
-    the arithmetic on them. A no-op on other C libraries.
+    the arithmetic on them. Other C libraries are left alone.
     """
-    libc = ctypes.CDLL(None)
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc accepts
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
@@ -26,13 +28,14 @@ def choose_device(device: str | torch.device) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_precision(precision: str) -> str:
-    """Raises ValueError for an unknown one; warns where the CPU has no bf16 products and fp32 is used all the same."""
+def check_precision(precision: str, device: torch.device) -> str:
+    """Raises ValueError for an unknown one; warns where there are no bf16 products and fp32 is used all the same."""
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
-    if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16" and not (device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         warnings.warn(
-            "this CPU has no bf16 matrix products (AVX-512 or AMX): precision='bf16' runs in fp32", stacklevel=4
+            f"precision='bf16' needs a CPU with bf16 matrix products (AVX-512 or AMX); this {device.type} runs in fp32",
+            stacklevel=4,
         )
     return precision
 

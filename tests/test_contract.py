@@ -375,7 +375,7 @@ def test_a_member_saves_loads_and_acts_as_its_row_of_the_population(cls, data, t
 
 
 @EVERY
-@pytest.mark.filterwarnings("ignore:this CPU has no bf16")
+@pytest.mark.filterwarnings("ignore:precision=.bf16")
 def test_a_member_keeps_its_own_moments_and_its_agents_precision(cls, data):
     crowd = tiny(cls, data, population=2, precision="bf16").learn_offline(data, STEPS)
     member = crowd.member(1)
