@@ -114,12 +114,7 @@ class ActorCritic(Agent):
         """TD3's smoothed target action, clip(pi(s') + clip(noise)), in [-1, 1], (B, A)."""
         pi = self.target_actor(next_observations)
         sigma, bound = (per_member(h, pi) for h in (self.hyper.target_noise, self.hyper.target_noise_clip))
-        noise = sigma * self.draws.normal("target_noise", pi)
-        noise = (
-            torch.maximum(torch.minimum(noise, bound), -bound)
-            if isinstance(bound, Tensor)
-            else noise.clamp(-bound, bound)
-        )
+        noise = (sigma * self.draws.normal("target_noise", pi)).clamp(-bound, bound)  # type: ignore[arg-type]
         return (pi + noise).clamp(-1.0, 1.0)
 
     def update(self, batch: Batch) -> Metrics:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 import torch
 
@@ -32,6 +32,8 @@ class AgentConfig:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
+            if field.type in (int, "int") and isinstance(value, float):
+                raise TypeError(f"{type(self).__name__}.{field.name} must be a whole number, got {value!r}")
         for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step"):
             self.check_at_least(name, 1)
         self.check_at_least("learning_starts", 0)
@@ -71,22 +73,26 @@ class AgentConfig:
 
     def sweeps(self) -> tuple[str, ...]:
         """Names of the fields that hold one value for each member."""
-        return tuple(
-            f.name for f in dataclasses.fields(self) if _is_hyper(f) and isinstance(getattr(self, f.name), tuple)
-        )
+        return tuple(name for name in self._hyper_names() if isinstance(getattr(self, name), tuple))
+
+    @classmethod
+    def _hyper_names(cls) -> tuple[str, ...]:
+        """Names of the fields typed Hyper, or Hyper | None."""
+        return tuple(name for name, hint in get_type_hints(cls).items() if tuple[float, ...] in get_args(hint))
 
     def check_population(self, population: int | None) -> None:
         """Raises where a field is a sequence that is not one value for each member."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, tuple) or "tuple[int" in str(field.type):  # a tuple of ints is a layer list
+        hints, sweeps = get_type_hints(type(self)), self.sweeps()
+        for name in self.names():
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or hints[name] == tuple[int, ...]:  # the widths of layers
                 continue
-            if not _is_hyper(field):
-                raise TypeError(f"{field.name} is one value for the whole population and cannot be swept, got {value}")
+            if name not in sweeps:
+                raise TypeError(f"{name} is one value for the whole population and cannot be swept, got {value}")
             if population is None:
-                raise ValueError(f"{field.name}={value} is a sweep; give population={len(value)} as well")
+                raise ValueError(f"{name}={value} is a sweep; give population={len(value)} as well")
             if len(value) != population:
-                raise ValueError(f"{field.name} has {len(value)} values for a population of {population}: {value}")
+                raise ValueError(f"{name} has {len(value)} values for a population of {population}: {value}")
 
     def tensors(self, device: torch.device, dtype: torch.dtype) -> SimpleNamespace:
         """The fields as formulas use them: numbers as they are, sweeps as tensors (P,)."""
@@ -101,15 +107,10 @@ def as_values(value: Hyper) -> Iterable[Any]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _is_hyper(field: dataclasses.Field) -> bool:
-    return "Hyper" in str(field.type) or "tuple[float, ...]" in str(field.type)
-
-
 def load_preset(agent: str, dataset: str) -> dict[str, Any]:
     """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
 
-    A dataset's own table wins over its family's ("hopper"), which wins over "default". The version suffix of a D4RL
-    name does not count.
+    A dataset's own table wins over its family's ("hopper"). The version suffix of a D4RL name does not count.
     """
     file = resources.files("agents") / "presets" / f"{agent.lower()}.toml"
     if not file.is_file():

@@ -18,8 +18,8 @@ DATASET = "hopper-medium-replay"
 OFFLINE_STEPS = 20_000
 ONLINE_STEPS = 1_500
 EVAL_EVERY = 2_500  # gradient steps, offline
-# Smaller than the paper's ten critics of three layers and twenty updates a step, so that it ends in minutes; with so few
-# updates, targets that move at every one of them and some cloning, offline and online.
+# Smaller than the paper's ten critics of three layers and twenty updates a step, so that it ends in minutes. For so
+# few updates the targets move at each of them, and the actor clones a little, offline and online.
 SETTINGS: dict[str, Any] = {
     "critic_hidden": (256, 256),
     "n_critics": 4,
