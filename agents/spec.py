@@ -93,7 +93,7 @@ class DataSpec:
         """Raises ValueError where an environment is not the one that the data describe."""
         if observation_space.shape != self.observation_space.shape:
             raise ValueError(
-                f"the environment's observations have shape {observation_space.shape}, the agent was built for "
+                f"observations have shape {observation_space.shape}, the agent was built for "
                 f"{self.observation_space.shape} ({self.name})"
             )
         same = (
@@ -103,6 +103,4 @@ class DataSpec:
             and np.allclose(action_space.high, self.action_high)
         )
         if not same:
-            raise ValueError(
-                f"the environment's actions are {action_space}, the agent was built for {self.action_space}"
-            )
+            raise ValueError(f"actions are {action_space}, the agent was built for {self.action_space}")

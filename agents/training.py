@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def learn_offline(
     agent: Agent, dataset: Dataset, total_timesteps: int, callback: MaybeCallback, log_interval: int, progress_bar: bool
 ) -> None:
-    agent.spec.check_env(dataset.observation_space, dataset.action_space)
-    table = Table.of(dataset, agent.layout, agent.device, agent.dtype)
+    table = offline_table(agent, dataset)
     agent.online = False
     with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
         metrics: Metrics = {}
@@ -51,9 +50,7 @@ def finetune_online(
             f"{type(agent).__name__} takes {offline_size} of {config.batch_size} rows of each online batch from the "
             "offline data: give finetune_online(..., dataset=dataset), or build the agent with offline_ratio=0.0"
         )
-    offline = (
-        Table.of(dataset, agent.layout, agent.device, agent.dtype) if offline_size and dataset is not None else None
-    )
+    offline = offline_table(agent, dataset) if offline_size and dataset is not None else None
     if agent.replay is None:
         agent.replay = agent.new_replay()
     replay = agent.replay
@@ -82,6 +79,12 @@ def finetune_online(
                     metrics = metrics | agent.update(batch)
             if not run.step(env.num_envs, metrics):
                 break
+
+
+def offline_table(agent: Agent, dataset: Dataset) -> Table:
+    """The dataset on the agent's device. Raises ValueError for spaces that are not those the agent was built for."""
+    agent.spec.check_env(dataset.observation_space, dataset.action_space)
+    return Table.of(dataset, agent.layout, agent.device, agent.dtype)
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ from tests.data import (
     tiny,
     toy_dataset,
 )
+from zoo.datasets import OfflineDataset
 
 STEPS = 5  # odd, so that a resumed run begins between two delayed updates
 ONLINE = {"updates_per_step": 2}
@@ -458,8 +459,8 @@ class OtherSpaces(ToyEnv):
     ("env", "message"),
     [
         (OtherSpaces(Box(-1.0, 1.0, (5,)), BOX), r"observations have shape \(5,\), the agent was built for \(3,\)"),
-        (OtherSpaces(ToyEnv.observation_space, Box(-1.0, 1.0, (ACT,))), "the environment's actions are Box"),
-        (OtherSpaces(ToyEnv.observation_space, gym.spaces.Discrete(2)), r"the environment's actions are Discrete\(2\)"),
+        (OtherSpaces(ToyEnv.observation_space, Box(-1.0, 1.0, (ACT,))), "actions are Box"),
+        (OtherSpaces(ToyEnv.observation_space, gym.spaces.Discrete(2)), r"actions are Discrete\(2\)"),
         (VecNormalize(DummyVecEnv([ToyEnv])), "VecNormalize would normalise twice"),
         (VecMonitor(VecNormalize(DummyVecEnv([ToyEnv]))), "VecNormalize would normalise twice"),
     ],
@@ -470,6 +471,23 @@ def test_an_environment_that_does_not_fit_is_refused(cls, data, env, message):
     with pytest.raises(ValueError, match=message):
         agent.set_env(env)
     assert agent.get_env() is None
+
+
+@EVERY
+def test_data_of_another_action_box_are_refused_offline_and_online(cls, data):
+    other = OfflineDataset.from_arrays(
+        observations=np.zeros((4, OBS)),
+        actions=np.zeros((4, ACT)),  # its box is [-1, 1]
+        rewards=np.zeros(4),
+        next_observations=np.zeros((4, OBS)),
+        terminations=np.zeros(4),
+        truncations=np.array([0, 0, 0, 1]),
+    )
+    agent = tiny(cls, data, **ONLINE)
+    with pytest.raises(ValueError, match="actions are Box"):
+        agent.learn_offline(other, 1)
+    with pytest.raises(ValueError, match="actions are Box"):
+        agent.finetune_online(ToyEnv(), 1, dataset=other)
 
 
 @EVERY

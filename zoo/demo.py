@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 
 def run(out: Path, seed: int) -> None:
     """Every stage leaves a file in `out`; a stage whose file is there is not repeated."""
-    torch.set_num_threads(1)  # products this small gain a fifth from a second core, and lose half when it is busy
+    torch.set_num_threads(1)  # a second core helps products this small little, and a busy one holds them up
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     dataset = load_dataset(DATASET)
