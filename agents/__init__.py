@@ -4,14 +4,29 @@ import os
 
 import torch
 
+from agents.aspc import ASPC, ASPCConfig
 from agents.base import Agent
 from agents.batch import Batch
+from agents.car import CAR, CARConfig
 from agents.checkpoint import CheckpointError, read_checkpoint
 from agents.pars import PARS, PARSConfig
+from agents.rebrac import ReBRAC, ReBRACConfig
 from agents.spec import DataSpec
+from agents.spot import SPOT, SPOTConfig
+from agents.td3 import TD3
 from agents.td3bc import TD3BC, TD3BCConfig
+from agents.td3bcsa import TD3BCSA, TD3BCSAConfig
 
-AGENTS: dict[str, type[Agent]] = {"TD3BC": TD3BC, "PARS": PARS}
+AGENTS: dict[str, type[Agent]] = {
+    "TD3": TD3,
+    "TD3BC": TD3BC,
+    "ReBRAC": ReBRAC,
+    "SPOT": SPOT,
+    "PARS": PARS,
+    "TD3BCSA": TD3BCSA,
+    "CAR": CAR,
+    "ASPC": ASPC,
+}
 
 
 def load(path: str | os.PathLike, device: str | torch.device = "auto") -> Agent:
@@ -24,13 +39,24 @@ def load(path: str | os.PathLike, device: str | torch.device = "auto") -> Agent:
 
 __all__ = [
     "AGENTS",
+    "ASPC",
+    "CAR",
     "PARS",
+    "SPOT",
+    "TD3",
     "TD3BC",
+    "TD3BCSA",
+    "ASPCConfig",
     "Agent",
     "Batch",
+    "CARConfig",
     "CheckpointError",
     "DataSpec",
     "PARSConfig",
+    "ReBRAC",
+    "ReBRACConfig",
+    "SPOTConfig",
     "TD3BCConfig",
+    "TD3BCSAConfig",
     "load",
 ]

@@ -22,7 +22,8 @@ class ActorCriticConfig(AgentConfig):
 
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (256, 256)
-    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU of the critics
+    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU
+    critic_norm: Norm = "none"
     n_critics: int = 2
     actor_lr: Hyper = 3e-4
     critic_lr: Hyper = 3e-4
@@ -39,12 +40,13 @@ class ActorCriticConfig(AgentConfig):
     # Online:
     exploration_noise: float = 0.1
     online_policy_delay: int = 2
+    online_gamma: Hyper | None = None  # None: as offline
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("actor_lr", "critic_lr", "reward_scale"):
             self.check_positive(name)
-        for name in ("gamma", "tau"):
+        for name in ("gamma", "tau") if self.online_gamma is None else ("gamma", "online_gamma", "tau"):
             self.check_between(name, 0.0, 1.0)
         for name in ("target_noise", "target_noise_clip", "search_noise", "exploration_noise"):
             self.check_at_least(name, 0.0)
@@ -52,8 +54,6 @@ class ActorCriticConfig(AgentConfig):
             self.check_at_least(name, 1)
         if self.cosine_steps is not None:
             self.check_at_least("cosine_steps", 1)
-        if self.critic_norm not in ("none", "before", "after"):
-            raise ValueError(f"critic_norm must be 'none', 'before' or 'after' (the ReLU), got {self.critic_norm!r}")
 
 
 class ActorCritic(Agent):
@@ -68,7 +68,7 @@ class ActorCritic(Agent):
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
 
         def actor() -> DeterministicActor:
-            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise)
+            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm)
 
         def critic() -> Critic:
             return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm)
@@ -77,12 +77,16 @@ class ActorCritic(Agent):
         self.policy = Policy(actor(), critic(), self.spec.observation_size, low, high, self.aggregate)
         self.target_actor = actor().requires_grad_(False)
         self.target_critic = critic().requires_grad_(False)
+        self.initialize()
         self.target_actor.load_state_dict(self.actor.state_dict())
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.optimizers = {
             "actor": Adam(self.actor.parameters(), c.actor_lr),
             "critic": Adam(self.critic.parameters(), c.critic_lr),
         }
+
+    def initialize(self) -> None:
+        """Changes the initial parameters where a paper has its own; by default they are PyTorch's."""
 
     @property
     def actor(self) -> DeterministicActor:
@@ -96,7 +100,7 @@ class ActorCritic(Agent):
         """TD3: each critic towards r + gamma * min of the target critics; the critics' errors are summed."""
         next_actions = self.target_actions(batch.next_observations)
         next_q = minimum(self.target_critic(batch.next_observations, next_actions))
-        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.hyper.gamma)
+        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.gamma)
         qs = self.critic(batch.observations, batch.actions)  # (E, B)
         loss = squared_errors(qs, target_q).sum(-1)
         return loss, {"critic/loss": loss.detach(), "critic/q": qs.detach().mean((-2, -1))}
@@ -111,8 +115,11 @@ class ActorCritic(Agent):
 
     @torch.no_grad()
     def target_actions(self, next_observations: Tensor) -> Tensor:
-        """TD3's smoothed target action, clip(pi(s') + clip(noise)), in [-1, 1], (B, A)."""
-        pi = self.target_actor(next_observations)
+        """TD3's smoothed target action, in [-1, 1], (B, A)."""
+        return self.smooth(self.target_actor(next_observations))
+
+    def smooth(self, pi: Tensor) -> Tensor:
+        """clip(pi + clip(noise)), (B, A)."""
         sigma, bound = (per_member(h, pi) for h in (self.hyper.target_noise, self.hyper.target_noise_clip))
         noise = (sigma * self.draws.normal("target_noise", pi)).clamp(-bound, bound)  # type: ignore[arg-type]
         return (pi + noise).clamp(-1.0, 1.0)
@@ -122,17 +129,30 @@ class ActorCritic(Agent):
         loss, metrics = self.critic_loss(batch)
         minimize(loss, self.optimizers["critic"])
         if self.updates % self.policy_delay == 0:
-            self.optimizers["actor"].scale_lr(self.actor_lr_factor())
-            loss, actor_metrics = self.actor_loss(batch)
-            minimize(loss, self.optimizers["actor"])
-            metrics |= actor_metrics
-        if self.updates % self.config.target_delay == 0:
+            metrics |= self.update_actor(batch)
+        if self.updates % self.target_delay == 0:
             self.update_targets()
+        return metrics
+
+    @property
+    def gamma(self) -> float | Tensor:
+        h = self.hyper
+        return h.online_gamma if self.online and h.online_gamma is not None else h.gamma
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        """One step of the actor and of whatever moves with it."""
+        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
+        loss, metrics = self.actor_loss(batch)
+        minimize(loss, self.optimizers["actor"])
         return metrics
 
     @property
     def policy_delay(self) -> int:
         return self.config.online_policy_delay if self.online else self.config.policy_delay
+
+    @property
+    def target_delay(self) -> int:
+        return self.config.target_delay
 
     def actor_lr_factor(self) -> float:
         """Share of actor_lr in force: a cosine over the offline updates where the config has one, 1 online."""

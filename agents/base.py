@@ -85,6 +85,8 @@ class Agent(nn.Module):
         self.updates = 0  # gradient steps, offline and online
         self.env_steps = 0  # environment steps seen online
         self.num_timesteps = 0  # offline gradient steps plus environment steps: the clock of callbacks and logs
+        self.online_updates = 0  # gradient steps online
+        self.prepared = 0  # steps of the phase before the first gradient step, see preparation_steps
         self.online = False
         self.replay: Table | None = None
         self.episodes: deque[dict[str, float]] = deque(maxlen=100)  # the last online episodes, as Monitor tells them
@@ -112,6 +114,31 @@ class Agent(nn.Module):
         """Actions to collect data with: raw observations (..., B, O) to actions (..., B, A), both in env units."""
         raise NotImplementedError
 
+    # What a paper may define ----------------------------------------------------------------------------------------
+
+    @property
+    def preparation_steps(self) -> int:
+        """Steps of a phase before the first gradient step: of a density model, of a filter of the data, ..."""
+        return 0
+
+    def prepare(self, table: Table) -> Metrics:
+        """One step of that phase, on the dataset's rows."""
+        raise NotImplementedError
+
+    def annotate(self, table: Table, dataset: Dataset) -> None:
+        """Fills in the columns of the dataset's table that are the agent's own choice (agents.batch.CHOSEN)."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """Tensors beside parameters and buffers that a checkpoint keeps, of a size that changes while learning."""
+        return {}
+
+    def restore_memory(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of memory. Raises ValueError for tensors that are not its own."""
+
+    def starting_rows(self, table: Table, dataset: Dataset) -> Tensor:
+        """Indices of the dataset's rows that the online buffer begins with."""
+        return training.starting_rows(self.config, dataset).to(self.device)
+
     # Learning -------------------------------------------------------------------------------------------------------
 
     def learn_offline(
@@ -124,6 +151,8 @@ class Agent(nn.Module):
     ) -> Self:
         """`total_timesteps` more gradient steps on the dataset. log_interval: in gradient steps.
 
+        A paper's preparation (a density model, a filter of the data) comes before the first one, as a phase of its own
+        with its own bar, and does not count. A checkpoint written in its middle goes on from there.
         Ctrl-C ends it after the step in progress, writes a checkpoint beside the logs and raises KeyboardInterrupt.
         """
         training.learn_offline(self, dataset, total_timesteps, callback, log_interval, progress_bar)
@@ -140,8 +169,8 @@ class Agent(nn.Module):
     ) -> Self:
         """`total_timesteps` more environment steps with the paper's online updates.
 
-        env: None takes the one of set_env. dataset: the offline part of each batch, needed where the config mixes one
-        in. Each call begins with a seeded reset of the environment. Interrupted as learn_offline.
+        env: None takes the one of set_env. dataset: what the config's online_buffer mixes in or begins with; not
+        needed where that is nothing. Each call begins with a seeded reset of the environment. Interrupted as learn_offline.
         """
         if env is not None:
             self.set_env(env)
@@ -163,6 +192,7 @@ class Agent(nn.Module):
             observations=self.policy.normalize_observations(batch.observations),
             next_observations=self.policy.normalize_observations(batch.next_observations),
             actions=self.policy.normalize_actions(batch.actions),
+            next_actions=None if batch.next_actions is None else self.policy.normalize_actions(batch.next_actions),
         )
 
     # Acting ---------------------------------------------------------------------------------------------------------
@@ -223,6 +253,8 @@ class Agent(nn.Module):
             "updates": self.updates,
             "env_steps": self.env_steps,
             "num_timesteps": self.num_timesteps,
+            "online_updates": self.online_updates,
+            "prepared": self.prepared,
             "online": int(self.online),
         }
 
@@ -230,6 +262,8 @@ class Agent(nn.Module):
         self.updates = state["updates"]
         self.env_steps = state["env_steps"]
         self.num_timesteps = state["num_timesteps"]
+        self.online_updates = state["online_updates"]
+        self.prepared = state["prepared"]
         self.online = bool(state["online"])
 
     # Stable-Baselines3's surroundings: callbacks, loggers and environments ------------------------------------------
@@ -272,9 +306,9 @@ class Agent(nn.Module):
         """Every stream of random numbers, by the name it has in the checkpoint."""
         return {"batches": self.batches, "draws": self.draws, "acting": self.acting}
 
-    def new_replay(self) -> Table:
-        """An empty table for online transitions."""
-        return Table(self.layout, self.config.buffer_size, self.device, self.dtype)
+    def new_table(self, capacity: int) -> Table:
+        """An empty table for transitions."""
+        return Table(self.layout, capacity, self.device, self.dtype)
 
     def _rows(self, table: Table, size: int) -> Tensor:
         return table.gather(self.batches.indices("batch", (*self.lead, size), table.size))

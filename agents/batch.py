@@ -16,6 +16,10 @@ class Batch(NamedTuple):
     rewards: Tensor  # (..., B), raw
     next_observations: Tensor  # (..., B, O), normalised
     terminations: Tensor  # (..., B), 1 where the environment itself ended; a time limit is 0
+    next_actions: Tensor | None = None  # (..., B, A), the data's own action at next_observations, in [-1, 1]
+    next_action_valid: Tensor | None = None  # (..., B), 0 where the data have no next action
+    trusted: Tensor | None = None  # (..., B), 1 in the sub-dataset that an agent chose to imitate
 
 
-COLUMNS = Batch._fields
+COLUMNS = Batch._fields[:5]
+CHOSEN = ("trusted",)  # columns that no dataset has: they begin as ones, and the agent fills them in

@@ -6,12 +6,17 @@ import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from types import SimpleNamespace
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
 
 # One number, or one for each member of a population.
 Hyper = float | tuple[float, ...]
+
+# Where the batches of online fine-tuning come from. "half": offline_ratio of each from the dataset, the rest from the
+# new transitions; "all": one buffer that begins with the dataset; "part": with its episodes of highest return;
+# "none": new transitions only.
+OnlineBuffer = Literal["half", "all", "part", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +27,12 @@ class AgentConfig:
     normalize_observations: bool = False  # by mean and std + 1e-3 of the dataset
     evaluation_samples: int = 1  # candidates that the critics choose from when acting; 1: the actor's own action
     # Online:
-    buffer_size: int = 1_000_000  # online transitions kept
+    online_buffer: OnlineBuffer = "half"
+    buffer_size: int = 1_000_000  # online transitions kept, beside the rows that the buffer began with
     learning_starts: int = 0  # environment steps before the first update
     updates_per_step: int = 1  # gradient steps for each environment step
-    offline_ratio: float = 0.5  # share of each batch that comes from the dataset
+    offline_ratio: float = 0.5  # "half": share of each batch that comes from the dataset
+    part_episodes: int = 50  # "part": how many episodes the buffer begins with
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -34,16 +41,33 @@ class AgentConfig:
                 object.__setattr__(self, field.name, tuple(value))
             if field.type in (int, "int") and isinstance(value, float):
                 raise TypeError(f"{type(self).__name__}.{field.name} must be a whole number, got {value!r}")
-        for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step"):
+        for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step", "part_episodes"):
             self.check_at_least(name, 1)
         self.check_at_least("learning_starts", 0)
         self.check_between("offline_ratio", 0.0, 1.0)
+        self.check_choices()
 
     def check_at_least(self, name: str, low: float) -> None:
         self._check(name, lambda value: value >= low, f"at least {low}")
 
     def check_between(self, name: str, low: float, high: float) -> None:
         self._check(name, lambda value: low <= value <= high, f"in [{low}, {high}]")
+
+    def check_choices(self) -> None:
+        """Every field typed as a Literal holds one of its values."""
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                choices = ", ".join(repr(choice) for choice in get_args(hint))
+                raise ValueError(f"{type(self).__name__}.{name} must be one of {choices}, got {getattr(self, name)!r}")
+
+    @property
+    def offline_rows(self) -> int:
+        """Rows of each online batch that come straight from the dataset."""
+        return round(self.offline_ratio * self.batch_size) if self.online_buffer == "half" else 0
+
+    @property
+    def buffer_begins_with_data(self) -> bool:
+        return self.online_buffer not in ("half", "none")
 
     def check_positive(self, name: str) -> None:
         self._check(name, lambda value: value > 0, "positive")

@@ -32,9 +32,19 @@ def squared_errors(qs: Tensor, target_q: Tensor) -> Tensor:
     return (qs - target_q.unsqueeze(-2)).square().mean(-1)
 
 
+def magnitude(q: Tensor) -> Tensor:
+    """mean|q| over the batch, a constant for the gradient: (B,) -> ()."""
+    return q.detach().abs().mean(-1)
+
+
 def scale_free(q: Tensor) -> Tensor:
     """q over its mean magnitude in the batch, a constant for the gradient: (B,) -> (B,)."""
     return q / q.abs().mean(-1, keepdim=True).detach()
+
+
+def cloning_errors(pi: Tensor, actions: Tensor) -> Tensor:
+    """Squared distance to the data's actions, mean over the action dimensions: (B, A), (B, A) -> (B,)."""
+    return (pi - actions).square().mean(-1)
 
 
 def cloning_error(pi: Tensor, actions: Tensor) -> Tensor:

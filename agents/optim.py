@@ -37,8 +37,22 @@ class Adam(torch.optim.Adam):
             parameter.copy_(old.lerp(parameter, share))
 
 
-def minimize(loss: Tensor, optimizer: Adam) -> None:
-    """One step down the loss (or the sum of a population's losses), moving the optimizer's own parameters only."""
+    def clip_gradients(self, max_norm: float, lead: int) -> None:
+        """Scales each member's gradients so that their joint norm is at most max_norm. lead: population dimensions."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.stack([g.flatten(lead).square().sum(-1) for g in gradients]).sum(0).sqrt()
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(per_member(factor, gradient))
+
+
+def minimize(loss: Tensor, optimizer: Adam, max_norm: float | None = None) -> None:
+    """One step down the loss (or the sum of a population's losses), moving the optimizer's own parameters only.
+
+    max_norm: clips each member's gradient to that norm.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.sum().backward(inputs=optimizer.parameters)
+    if max_norm is not None:
+        optimizer.clip_gradients(max_norm, loss.dim())
     optimizer.step()

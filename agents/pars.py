@@ -58,8 +58,6 @@ class PARSConfig(ActorCriticConfig):
         for name in ("target_subset", "online_actor_subset"):
             if not 1 <= getattr(self, name) <= self.n_critics:
                 raise ValueError(f"{name} must be between 1 and n_critics={self.n_critics}, got {getattr(self, name)}")
-        if self.infeasible not in ("all_dims", "any_dim"):
-            raise ValueError(f"infeasible must be 'all_dims' or 'any_dim', got {self.infeasible!r}")
 
 
 class PARS(ActorCritic):
@@ -70,8 +68,6 @@ class PARS(ActorCritic):
 
     def build(self) -> None:
         super().build()
-        final_uniform_(self.critic.trunk, 3e-3)  # small first values: part of the paper's argument
-        self.target_critic.load_state_dict(self.critic.state_dict())
         h = self.hyper
         least = self.spec.reward_min / (1.0 - h.gamma) if h.q_min is None else h.q_min
         self.q_min = (h.reward_scale if h.q_min_scaled else 1.0) * least  # a number, or one for each member (P,)
@@ -81,6 +77,9 @@ class PARS(ActorCritic):
                 "so its targets would be negative: add a constant to the rewards that makes them positive",
                 stacklevel=2,
             )
+
+    def initialize(self) -> None:
+        final_uniform_(self.critic.trunk, 3e-3)  # small first values: part of the paper's argument
 
     @property
     def penalty_weight(self) -> float | Tensor:
@@ -98,7 +97,7 @@ class PARS(ActorCritic):
         next_actions = self.target_actions(batch.next_observations)
         chosen = self.draws.subset("target_subset", self.lead, h.target_subset, of=h.n_critics)
         next_q = minimum(self.target_critic(batch.next_observations, next_actions, chosen))
-        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, h.gamma)  # (B,)
+        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.gamma)  # (B,)
 
         if not isinstance(alpha, Tensor) and alpha == 0.0:  # the penalty's pass is half of the critics' work
             qs = self.critic(batch.observations, batch.actions)  # (E, B)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import CHOSEN, Batch
 from agents.spec import Dataset
 
 
@@ -12,7 +12,12 @@ class Layout:
     """Where each column of a Batch lies in a row of the table."""
 
     def __init__(self, columns: tuple[str, ...], observation_size: int, action_size: int):
-        wide = {"observations": observation_size, "next_observations": observation_size, "actions": action_size}
+        wide = {
+            "observations": observation_size,
+            "next_observations": observation_size,
+            "actions": action_size,
+            "next_actions": action_size,
+        }
         self.slices: dict[str, slice] = {}
         start = 0
         for name in columns:
@@ -50,7 +55,9 @@ class Table:
         """The whole dataset. Raises KeyError for a column that it cannot supply, ValueError if it is empty."""
         if len(dataset) == 0:
             raise ValueError(f"{dataset.name} has no transitions to learn from")
-        columns = {name: dataset.column(name) for name in layout.slices}
+        columns = {
+            name: np.ones(len(dataset)) if name in CHOSEN else dataset.column(name) for name in layout.slices
+        }
         table = cls(layout, len(dataset), device, dtype)
         table.append(columns)
         return table
@@ -61,11 +68,19 @@ class Table:
 
     def append(self, columns: dict[str, np.ndarray]) -> None:
         """Adds transitions; a full table forgets its oldest."""
-        rows = torch.from_numpy(self.layout.pack(columns)).to(self.rows)
+        self.append_rows(torch.from_numpy(self.layout.pack(columns)).to(self.rows))
+
+    def append_rows(self, rows: Tensor) -> None:
+        """The same for rows (n, width) that are packed already; n is at most the capacity."""
         where = (self.next + torch.arange(len(rows), device=self.rows.device)) % self.capacity
         self.rows[where] = rows
         self.next = (self.next + len(rows)) % self.capacity
         self.size = min(self.size + len(rows), self.capacity)
+
+    def column(self, name: str) -> Tensor:
+        """A view of one column of the valid rows, (size,) or (size, k)."""
+        view = self.rows[: self.size, self.layout.slices[name]]
+        return view.squeeze(-1) if name in self.layout.scalars else view
 
     def gather(self, indices: Tensor) -> Tensor:
         """Rows (*indices.shape, width)."""

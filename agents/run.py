@@ -62,10 +62,10 @@ class Run:
         go_on = self.callback.on_step()
         self.bar.update(count)
         if self.steps % self.log_interval < count:
-            self._log(metrics)
+            self.log(metrics)
         return go_on and not self.interrupt.requested
 
-    def _log(self, metrics: Metrics) -> None:
+    def log(self, metrics: Metrics) -> None:
         logger, now = self.agent.logger, time.perf_counter()
         values = {name: value.tolist() for name, value in metrics.items()}
         for name, value in values.items():

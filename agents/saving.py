@@ -33,7 +33,13 @@ def agent_tensors(agent: Agent) -> Tensors:
     generators = {name: draws.generator.get_state() for name, draws in agent.generators().items()}
     groups = {"state": state, "optimizers": moments, "rng": generators}
     if agent.replay is not None:
-        groups["replay"] = {"rows": agent.replay.rows[: agent.replay.size], "next": torch.tensor(agent.replay.next)}
+        groups["replay"] = {
+            "rows": agent.replay.rows[: agent.replay.size],
+            "next": torch.tensor(agent.replay.next),
+            "capacity": torch.tensor(agent.replay.capacity),
+        }
+    if memory := agent.memory():
+        groups["memory"] = memory
     return groups
 
 
@@ -52,8 +58,12 @@ def load_agent_tensors(agent: Agent, tensors: Tensors, path: str | os.PathLike =
             if owner == name:
                 state.setdefault(int(index), {})[moment] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    try:
+        agent.restore_memory(tensors.get("memory", {}))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if "replay" in tensors:
-        agent.replay = agent.new_replay()
+        agent.replay = agent.new_table(int(tensors["replay"]["capacity"]))
         agent.replay.restore(tensors["replay"]["rows"], int(tensors["replay"]["next"]))
 
 
@@ -71,10 +81,12 @@ def expected_tensors(agent: Agent, found: Tensors) -> Tensors:
     streams = {name: found.get("rng", {}).get(name, state) for name, state in own["rng"].items()}  # any device's
     expected = {"state": own["state"], "rng": streams, "optimizers": moments}
     if "replay" in found:
-        rows = len(found["replay"].get("rows", ()))
+        rows, capacity = found["replay"].get("rows", ()), found["replay"].get("capacity", torch.zeros(()))
+        size = min(len(rows), int(capacity)) if capacity.dim() == 0 else 0
         expected["replay"] = {
-            "rows": torch.empty(min(rows, agent.config.buffer_size), agent.layout.width),
+            "rows": torch.empty(size, agent.layout.width),
             "next": torch.empty(()),
+            "capacity": torch.empty(()),
         }
     return expected
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import MaybeCallback
+from tqdm import tqdm
 
+from agents.config import AgentConfig
 from agents.replay import Table
-from agents.run import running
+from agents.run import Run, running
 from agents.spec import Dataset
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ def learn_offline(
     table = offline_table(agent, dataset)
     agent.online = False
     with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
+        if not prepare(agent, table, run, log_interval, progress_bar):
+            return
+        agent.annotate(table, dataset)
         metrics: Metrics = {}
         for _ in range(total_timesteps):
             metrics = metrics | agent.update(agent.sample(table))  # the last of each: not every update moves the actor
@@ -43,16 +48,15 @@ def finetune_online(
         raise ValueError("fine-tuning needs an environment: finetune_online(env, ...), or agent.set_env(env) before")
     if agent.population is not None:
         raise ValueError(f"fine-tune the members of a population of {agent.population} one by one: agent.member(i)")
-    config = agent.config
-    offline_size = round(config.offline_ratio * config.batch_size)
-    if offline_size and dataset is None:
+    config, offline_size = agent.config, agent.config.offline_rows
+    if agent.prepared < agent.preparation_steps:
         raise ValueError(
-            f"{type(agent).__name__} takes {offline_size} of {config.batch_size} rows of each online batch from the "
-            "offline data: give finetune_online(..., dataset=dataset), or build the agent with offline_ratio=0.0"
+            f"{type(agent).__name__} has not finished its preparation on the data ({agent.prepared} of "
+            f"{agent.preparation_steps} steps): call learn_offline(dataset, ...) before finetune_online"
         )
-    offline = offline_table(agent, dataset) if offline_size and dataset is not None else None
+    offline = online_data(agent, dataset)
     if agent.replay is None:
-        agent.replay = agent.new_replay()
+        agent.replay = begin_replay(agent, offline, dataset)
     replay = agent.replay
     agent.online = True
 
@@ -73,12 +77,68 @@ def finetune_online(
             run.callback.on_rollout_end()
             if agent.env_steps > config.learning_starts:
                 for _ in range(config.updates_per_step * env.num_envs):
-                    batch = (
-                        agent.sample(replay) if offline is None else agent.sample_mixed(offline, replay, offline_size)
-                    )
+                    if offline is None or not offline_size:
+                        batch = agent.sample(replay)
+                    else:
+                        batch = agent.sample_mixed(offline, replay, offline_size)
+                    agent.online_updates += 1
                     metrics = metrics | agent.update(batch)
             if not run.step(env.num_envs, metrics):
                 break
+
+
+def prepare(agent: Agent, table: Table, run: Run, log_interval: int, progress_bar: bool) -> bool:
+    """What the agent prepares before its first gradient step, or the rest of it. False if it was interrupted."""
+    todo = agent.preparation_steps - agent.prepared
+    for _ in tqdm(range(todo), desc="preparation", unit="step", disable=not progress_bar or not todo):
+        metrics = agent.prepare(table)
+        agent.prepared += 1
+        if agent.prepared % log_interval == 0:
+            run.log(metrics | {"time/preparation_steps": torch.tensor(agent.prepared)})
+        if run.interrupt.requested:
+            return False
+    return True
+
+
+def online_data(agent: Agent, dataset: Dataset | None) -> Table | None:
+    """The dataset's rows, where fine-tuning still takes some of them; None where it does not."""
+    config = agent.config
+    begins = config.buffer_begins_with_data and agent.replay is None
+    if not (config.offline_rows or begins):
+        return None
+    if dataset is None:
+        what = (
+            f"begins its online buffer with the dataset (online_buffer={config.online_buffer!r})"
+            if begins
+            else f"takes {config.offline_rows} of {config.batch_size} rows of each online batch from the offline data"
+        )
+        raise ValueError(
+            f"{type(agent).__name__} {what}: give finetune_online(..., dataset=dataset), "
+            'or build the agent with online_buffer="none" or offline_ratio=0.0'
+        )
+    table = offline_table(agent, dataset)
+    agent.annotate(table, dataset)
+    return table
+
+
+def begin_replay(agent: Agent, offline: Table | None, dataset: Dataset | None) -> Table:
+    """An online buffer with room for its first rows beside the new ones, so that neither pushes the other out early."""
+    if offline is None or dataset is None or not agent.config.buffer_begins_with_data:
+        return agent.new_table(agent.config.buffer_size)
+    first = offline.gather(agent.starting_rows(offline, dataset))
+    replay = agent.new_table(agent.config.buffer_size + len(first))
+    replay.append_rows(first)
+    return replay
+
+
+def starting_rows(config: AgentConfig, dataset: Dataset) -> torch.Tensor:
+    """Rows of the whole dataset ("all"), or of its part_episodes episodes of highest return ("part")."""
+    if config.online_buffer == "all":
+        return torch.arange(len(dataset))
+    episodes = dataset.column("episode_ids")
+    returns = np.bincount(episodes, weights=dataset.column("rewards").astype(np.float64))
+    best = np.argsort(-returns, kind="stable")[: config.part_episodes]
+    return torch.from_numpy(np.flatnonzero(np.isin(episodes, best)))
 
 
 def offline_table(agent: Agent, dataset: Dataset) -> Table:
@@ -112,4 +172,7 @@ def transition(
         "rewards": reward,
         "next_observations": successors,
         "terminations": done & ~timed_out,
+        "next_actions": action,  # not known yet: not valid, the action itself stands in
+        "next_action_valid": np.zeros(len(done)),
+        "trusted": np.ones(len(done)),  # what the agent itself did is always its own to imitate
     }

@@ -51,6 +51,8 @@ def train(args: argparse.Namespace) -> None:
             }
             append(args.out, row)
             print({key: row[key] for key in FIELDS[:-1]}, flush=True)
+        if args.save:
+            agent.save(args.save / f"{row['label']}_{dataset.name}_{seed}.zip")
 
 
 def emulate_bf16() -> None:
@@ -103,6 +105,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields other than the preset's"
     )
+    parser.add_argument("--save", type=Path, help="folder for the final checkpoints")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--emulate-bf16", action="store_true", help="round the operands of matrix products to bf16")
     parser.add_argument("--out", type=Path, default=CSV)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.distributions import TanhNormal
-from policies.mlp import MLP
+from policies.mlp import MLP, Norm
 
 
 class DeterministicActor(nn.Module):
@@ -22,14 +22,15 @@ class DeterministicActor(nn.Module):
         hidden: Sequence[int] = (256, 256),
         lead: Sequence[int] = (),
         search_noise: float = 0.2,
+        norm: Norm = "none",
     ):
         super().__init__()
         self.search_noise = search_noise
-        self.trunk = MLP((observation_size, *hidden, action_size), lead)
+        self.trunk = MLP((observation_size, *hidden, action_size), lead, norm)
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """The action, (..., B, A)."""
-        return torch.tanh(self.trunk(observations))
+    def forward(self, observations: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+        """The action, (..., B, A). masks: dropout in training, one (..., B, width) for each hidden layer."""
+        return torch.tanh(self.trunk(observations, masks=masks))
 
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
         """The action itself: without a distribution, noise (..., B, A) has nothing to drive."""

@@ -90,8 +90,11 @@ class MLP(nn.Module):
         self.linears = nn.ModuleList(Linear(i, o, lead) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(LayerNorm(width, lead) for width in sizes[1:-1] if norm != "none")
 
-    def forward(self, x: Tensor, members: Members = None) -> Tensor:
-        """x: (..., B, in), broadcast to the leading dimensions -> (*lead, B, out). members runs only some of them."""
+    def forward(self, x: Tensor, members: Members = None, masks: Sequence[Tensor] = ()) -> Tensor:
+        """x: (..., B, in), broadcast to the leading dimensions -> (*lead, B, out). members runs only some of them.
+
+        masks: dropout before the ReLU, one tensor (*lead, B, width) for each hidden layer, already scaled.
+        """
         first = self.linears[0]
         assert isinstance(first, Linear)
         lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
@@ -99,6 +102,8 @@ class MLP(nn.Module):
             x = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
         for k, linear in enumerate(list(self.linears)[:-1]):
             x = linear(x, members)
+            if masks:
+                x = x * masks[k].reshape(x.shape)
             if self.norm == "before":
                 x = self.norms[k](x, members)
             x = x.relu_()
@@ -106,6 +111,13 @@ class MLP(nn.Module):
                 x = self.norms[k](x, members)
         out = self.linears[-1](x, members)
         return out.view(*lead, rows, -1) if len(lead) > 1 else out
+
+
+@torch.no_grad()
+def hidden_bias_(mlp: MLP, value: float) -> None:
+    """The same bias for every unit of the hidden layers."""
+    for linear in list(mlp.linears)[:-1]:
+        linear.bias.fill_(value)  # type: ignore[operator, union-attr]
 
 
 @torch.no_grad()

@@ -17,7 +17,25 @@ OBS, ACT, LENGTH = 3, 2, 7
 # Not the unit box, so that a forgotten scale or shift shows. Centre (-0.5, 0.25), half range (1.5, 0.25).
 LOW, HIGH = (-2.0, 0.0), (1.0, 0.5)
 BOX = Box(np.array(LOW, np.float32), np.array(HIGH, np.float32))
-SMALL = {"actor_hidden": (16, 16), "critic_hidden": (16, 16), "n_critics": 3, "batch_size": 16, "buffer_size": 500}
+SMALL = {
+    "actor_hidden": (16, 16),
+    "critic_hidden": (16, 16),
+    "n_critics": 3,
+    "batch_size": 16,
+    "buffer_size": 500,
+    "learning_starts": 0,
+    "online_buffer": "half",
+    # Phases and schedules that begin at once, rates that show within a few updates.
+    "density_hidden": (16, 16),
+    "density_steps": 2,
+    "warmup_steps": 2,
+    "reference_lr": 1e-3,
+    "coefficient_hidden": (16, 16),
+    "coefficient_lr": 1e-3,
+    "n_interval": 2,
+    "filter_steps": 3,
+    "alpha_interval": 1,
+}
 
 
 def toy_dataset(rows: int = 210, seed: int = 0, name: str = "toy", rewards: np.ndarray | None = None) -> OfflineDataset:
@@ -55,6 +73,11 @@ def tiny(cls: type[Agent], data: OfflineDataset | None = None, **settings) -> Ag
     """An agent with small networks and batches, for toy data unless others are given."""
     small = {name: value for name, value in SMALL.items() if name in cls.Config.names()}
     return cls(data or toy_dataset(), device="cpu", **(small | settings))
+
+
+def prepared(cls: type[Agent], data: OfflineDataset, **settings) -> Agent:
+    """The same with its preparation behind it, so that it may go online at once."""
+    return tiny(cls, data, **settings).learn_offline(data, 0)
 
 
 class ToyEnv(gym.Env):

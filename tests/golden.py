@@ -16,6 +16,7 @@ from torch import Tensor
 from agents import Agent, Batch, DataSpec
 from policies import MLP, LayerNorm
 
+PARTS = ("weight", "bias")
 FOLDER = Path(os.environ.get("GOLDEN_VECTORS", Path(__file__).parent / "vectors"))
 
 
@@ -36,7 +37,14 @@ class Case:
         self.tolerance = {key: self.info["tolerance"][key] for key in ("rtol", "atol")}
 
     def batch(self) -> Batch:
-        return Batch(**{name: self.arrays[f"batch/{name}"] for name in Batch._fields})
+        """The recorded batch; every row's next action is valid, and the sub-dataset is the recorded one or all."""
+        columns = {key.split("/")[1]: value for key, value in self.arrays.items() if key.startswith("batch/")}
+        if "trusts" in columns:
+            trusts = columns.pop("trusts")
+            columns["trusted"] = trusts if self.hyper["select_actions"] else torch.ones_like(trusts)
+        if "next_actions" in columns:
+            columns["next_action_valid"] = torch.ones_like(columns["rewards"])
+        return Batch(**columns)
 
     def spec(self, reward_min: float = 0.0) -> DataSpec:
         size, actions = (self.info["dimensions"][name] for name in ("S", "A"))
@@ -66,19 +74,39 @@ class Case:
             stacked[ours] = torch.stack(tensors) if ensemble else tensors[0]
         return stacked
 
+    def vae(self, where: str) -> dict[str, Tensor]:
+        """The stored VAE as a ConditionalVAE's parameters: its encoder's two heads are the halves of one layer."""
+        heads = [[self.arrays[f"{where}/vae/{head}/{part}"] for head in ("mean", "log_std")] for part in PARTS]
+        layers = {"encoder.linears.2": [torch.cat(pair) for pair in heads]}
+        for ours, theirs in {"encoder": ("e1", "e2"), "decoder": ("d1", "d2", "d3")}.items():
+            for index, layer in enumerate(theirs):
+                layers[f"{ours}.linears.{index}"] = [self.arrays[f"{where}/vae/{layer}/{part}"] for part in PARTS]
+        return {
+            f"{name}.{part}": tensor.mT if part == "weight" else tensor
+            for name, tensors in layers.items()
+            for part, tensor in zip(PARTS, tensors, strict=True)
+        }
+
+    def stored(self, where: str) -> bool:
+        return any(key.startswith(f"{where}/") for key in self.arrays)
+
     def load(self, where: str, agent: Agent) -> None:
         """Puts the stored parameters into the agent's networks and targets."""
         eps = self.info["networks"].get("layer_norm_eps", 1e-5)
         for module in agent.modules():
             if isinstance(module, LayerNorm):
                 module.eps = eps
+        if where == "params" and hasattr(agent, "density"):
+            agent.density.load_state_dict(self.vae(where))
         for net, mlp, ensemble in networks(agent):
             mlp.load_state_dict(self.network(where, net, mlp, ensemble))
 
 
 def networks(agent: Agent) -> list[tuple[str, MLP, bool]]:
     """The vectors' names of an actor-critic's networks, the networks, and whether they are ensembles."""
+    extra = [("coefficient", agent.coefficient.trunk, False)] if hasattr(agent, "coefficient") else []
     return [
+        *extra,
         ("actor", agent.policy.actor.trunk, False),
         ("critic", agent.policy.critic.trunk, True),
         ("actor_target", agent.target_actor.trunk, False),

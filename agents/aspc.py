@@ -1,0 +1,178 @@
+"""ASPC: TD3+BC that learns the scale of its Q term while it trains.
+
+Tan et al. 2026, "Adaptive Scaling of Policy Constraints for Offline Reinforcement Learning", arXiv 2508.19900. On top
+of TD3+BC: three-layer critics with LayerNorm, and one learned number alpha = softplus(raw_alpha) for the fixed 2.5.
+Every alpha_interval actor steps, the actor that the step made is scored by an outer loss on the same batch, and alpha
+descends the gradient of that loss through the step (a real Adam step, with the actor's own moments).
+
+The actor's loss is linear in alpha, so the gradient has a closed form and needs no second-order differentiation.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.base import Metrics
+from agents.batch import Batch
+from agents.config import Hyper
+from agents.losses import cloning_errors, per_member, scale_free, squared_errors, td_target
+from agents.optim import Adam, minimize
+from policies import Value, final_uniform_, hidden_bias_, minimum
+from policies.mlp import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class ASPCConfig(ActorCriticConfig):
+    normalize_observations: bool = True
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_norm: Norm = "after"
+    alpha: Hyper = 2.5  # where the learned scale begins
+    alpha_lr: Hyper = 2e-4  # of raw_alpha, for each actor step: one step of raw_alpha takes alpha_interval times it
+    alpha_interval: int = 10  # actor steps for each step of raw_alpha
+    alpha_lr_steps: int = 1_000_000  # critic steps over which that rate falls to 1 %
+    q_memory: Hyper = 0.995  # weight of the old value in the average of mean Q
+    outer_terms: Literal["L1", "L1+L2", "L1+L3", "L1+L2+L3"] = "L1+L2+L3"
+    q_change: Literal["average", "one_step"] = "average"  # of mean Q in L2: of its average, or by this step alone
+    l3: Literal[1, 2, 3, 4, 5] = 4  # the paper's variants of L3, appendix E.2
+    # Appendix E.1, whose weights the paper does not print: cloning counts only where the data's action beats the state's
+    # value ("indicator"), or by exp(advantage / temperature) up to 100 ("exp").
+    cloning_weights: Literal["none", "indicator", "exp"] = "none"
+    temperature: Hyper = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "alpha_lr", "temperature"):
+            self.check_positive(name)
+        for name in ("alpha_interval", "alpha_lr_steps"):
+            self.check_at_least(name, 1)
+        self.check_between("q_memory", 0.0, 1.0)
+
+
+class ASPC(ActorCritic):
+    """update is ActorCritic's."""
+
+    Config = ASPCConfig
+    config: ASPCConfig
+    mean_q: Tensor
+
+    def build(self) -> None:
+        super().build()
+        c = self.config
+        start = torch.as_tensor(self.hyper.alpha).expm1().log()  # the inverse of softplus
+        self.raw_alpha = nn.Parameter(torch.zeros(self.lead) + start)
+        self.register_buffer("mean_q", torch.zeros(self.lead))  # the running average of mean Q
+        self.optimizers["alpha"] = Adam([self.raw_alpha], c.alpha_lr)
+        self.value: Value | None = None
+        if c.cloning_weights != "none":
+            self.value = Value(self.spec.observation_size, lead=self.lead)
+            self.optimizers["critic"] = Adam([*self.critic.parameters(), *self.value.parameters()], c.critic_lr)
+
+    def initialize(self) -> None:
+        hidden_bias_(self.critic.trunk, 0.1)
+        final_uniform_(self.critic.trunk, 3e-3)
+
+    @property
+    def alpha(self) -> Tensor:
+        """The scale in force, () or (P,)."""
+        return nn.functional.softplus(self.raw_alpha.detach())
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """TD3's; with cloning weights the state's value is fitted to the same target."""
+        next_actions = self.target_actions(batch.next_observations)
+        next_q = minimum(self.target_critic(batch.next_observations, next_actions))
+        target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.gamma)
+        qs = self.critic(batch.observations, batch.actions)  # (E, B)
+        loss = squared_errors(qs, target_q).sum(-1)
+        metrics = {"critic/loss": loss.detach(), "critic/q": qs.detach().mean((-2, -1))}
+        if self.value is not None:
+            loss = loss + (self.value(batch.observations) - target_q).square().mean(-1)
+        return loss, metrics
+
+    @torch.no_grad()
+    def weights(self, batch: Batch) -> Tensor | float:
+        """Each sample's weight in the cloning term, (B,) or 1."""
+        if self.value is None:
+            return 1.0
+        advantage = self.critic.first(batch.observations, batch.actions) - self.value(batch.observations)  # (B,)
+        if self.config.cloning_weights == "indicator":
+            return (advantage > 0.0).to(advantage.dtype)
+        return (advantage / per_member(self.hyper.temperature, advantage)).clamp(max=math.log(100.0)).exp()
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        """The inner step, -alpha * Q_1(s, pi) / mean|Q_1| + mean (pi - a)^2, and where it is due alpha's own."""
+        optimizer, alpha, weights = self.optimizers["actor"], self.alpha, self.weights(batch)
+        pi = self.actor(batch.observations)  # (B, A)
+        q = self.critic.first(batch.observations, pi)  # (B,)
+        errors = cloning_errors(pi, batch.actions)  # (B,)
+        q_term, bc = -scale_free(q).mean(-1), (weights * errors).mean(-1)
+        loss = alpha * q_term + bc
+        metrics = {"actor/loss": loss.detach(), "actor/bc": bc.detach(), "actor/q": q.detach().mean(-1)}
+
+        period = self.policy_delay * self.config.alpha_interval
+        due = self.updates % period == 0
+        slopes = torch.autograd.grad(q_term.sum(), optimizer.parameters, retain_graph=True) if due else ()
+        optimizer.scale_lr(self.actor_lr_factor())
+        minimize(loss, optimizer)
+        metrics["alpha/value"] = alpha
+        if due:
+            outer, outer_metrics = self.outer_loss(batch, weights, errors.detach(), q.detach().mean(-1))
+            scores = torch.autograd.grad(outer.sum(), optimizer.parameters)
+            self.raw_alpha.grad = self.raw_alpha_gradient(slopes, scores)
+            steps = max(self.config.alpha_lr_steps // period, 1)
+            decay = 0.01 ** min((self.updates // period - 1) / steps, 1.0)
+            self.optimizers["alpha"].scale_lr(self.config.alpha_interval * decay)
+            self.optimizers["alpha"].step()
+            metrics |= outer_metrics
+        return metrics
+
+    def outer_loss(
+        self, batch: Batch, weights: Tensor | float, errors: Tensor, mean_q: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        """L1 + L2 + L3 at the new actor. errors (B,), mean_q (): the cloning errors and mean Q of before the step."""
+        c = self.config
+        pi = self.actor(batch.observations)
+        q = self.critic.first(batch.observations, pi)  # (B,)
+        new_errors = cloning_errors(pi, batch.actions)
+        l1 = (weights * new_errors).mean(-1) - self.alpha * scale_free(q).mean(-1)
+        change = (1.0 - self.hyper.q_memory) * (q.mean(-1) - self.mean_q)
+        self.mean_q.copy_(self.mean_q + change.detach())
+        l2 = (q.mean(-1) - mean_q if c.q_change == "one_step" else change).square()
+
+        moved = (errors - new_errors).abs()
+        worst, worst_move = (errors.mean(-1), moved.mean(-1)) if c.l3 == 5 else (errors.amax(-1), moved.amax(-1))
+        l3 = worst_move if c.l3 in (1, 3) else worst * worst_move
+        l3 = l3 if c.l3 in (1, 2) else l2.detach() * l3
+
+        loss = l1
+        loss = loss + l2 if "L2" in c.outer_terms else loss
+        loss = loss + l3 if "L3" in c.outer_terms else loss
+        terms = {"loss": loss, "l1": l1, "l2": l2, "l3": l3}
+        return loss, {f"alpha/{name}": term.detach() for name, term in terms.items()}
+
+    @torch.no_grad()
+    def raw_alpha_gradient(self, slopes: tuple[Tensor, ...], scores: tuple[Tensor, ...]) -> Tensor:
+        """d outer loss / d raw_alpha through the actor's last Adam step, () or (P,).
+
+        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter. An entry without moments has
+        not moved and has no derivative.
+        """
+        optimizer = self.optimizers["actor"]
+        (beta1, beta2), eps = optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["eps"]
+        total = torch.zeros_like(self.raw_alpha)
+        for parameter, slope, score in zip(optimizer.parameters, slopes, scores, strict=True):
+            state = optimizer.state[parameter]
+            steps, gradient = state["step"].double(), parameter.grad
+            assert gradient is not None
+            share1, share2 = (((1.0 - beta) / (1.0 - beta**steps)).to(slope) for beta in (beta1, beta2))
+            first = state["exp_avg"] * (share1 / (1.0 - beta1))  # the moments, freed of their start at 0
+            root = (state["exp_avg_sq"] * (share2 / (1.0 - beta2))).sqrt()
+            scale = root + eps
+            direction = share1 * slope / scale - first * share2 * gradient * slope / (root * scale.square())
+            direction = torch.where(state["exp_avg"] == 0.0, 0.0, direction)
+            total -= (score * direction).flatten(len(self.lead)).sum(-1)
+        rate = self.hyper.actor_lr * self.actor_lr_factor()
+        return rate * total * torch.sigmoid(self.raw_alpha)

@@ -1,0 +1,188 @@
+"""CAR: SPOT with a density that follows the policy, but only inside the data's support.
+
+"Decoupling Policy Improvement and Conservatism in Offline Reinforcement Learning" (OpenReview Ji53E867s2). While the
+agent trains, its actor proposes an action for every state of the batch. A frozen density of the data, the verifier,
+accepts the proposals that it does not find too unlikely; they join the data from which a second density, the
+reference, keeps learning slowly; and the reference, not the data's density, holds the actor.
+
+The first warmup_steps updates fit the verifier beside the agent, which it holds meanwhile. Then the reference begins as
+its copy. Online both are frozen. The minibatch of the reference is uniform over the data and the accepted proposals:
+the rows of the agent's own batch, each replaced by a proposal with the probability that is the proposals' share.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.base import Metrics
+from agents.batch import Batch
+from agents.config import Hyper
+from agents.draws import Draws
+from agents.losses import per_member
+from agents.optim import Adam, minimize
+from agents.proposals import Proposals
+from agents.replay import Table
+from agents.spec import Dataset
+from agents.spot import SPOT, SPOTConfig
+from policies import Density
+
+
+@dataclasses.dataclass(frozen=True)
+class CARConfig(SPOTConfig):
+    actor_lr: Hyper = 1e-3
+    critic_lr: Hyper = 1e-3
+    density_steps: int = 0  # before the warm-up
+    warmup_steps: int = 100_000
+    reference_lr: Hyper = 5e-6
+    eps_ood: Hyper | None = None  # a proposal is accepted up to this value of the verifier's loss; None: that of
+    eps_quantile: float = 0.75  # this share of the data, measured during the warm-up
+    capacity: float = 5.0  # proposals kept, in sizes of the dataset
+    proposal_share: float | None = None  # of the reference's batches; None: uniform over data and proposals
+    decay_steps: int = 250_000  # to a fifth in 200,000 online updates
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("reference_lr")
+        self.check_positive("capacity")
+        self.check_at_least("warmup_steps", 0)
+        self.check_between("eps_quantile", 0.0, 1.0)
+        if self.proposal_share is not None:
+            self.check_between("proposal_share", 0.0, 1.0)
+        if self.eps_ood is None and self.warmup_steps == 0:
+            raise ValueError("eps_ood=None is measured during the warm-up: give eps_ood, or warmup_steps above 0")
+
+
+class CAR(SPOT):
+    """critic_loss, policy_loss and target_actions are SPOT's. `density` is the verifier."""
+
+    Config = CARConfig
+    config: CARConfig
+    eps_ood: Tensor
+
+    def build(self) -> None:
+        super().build()
+        c, h = self.config, self.hyper
+        self.reference = self.new_density()
+        self.optimizers["reference"] = Adam(self.reference.parameters(), c.reference_lr)
+        self.register_buffer("eps_ood", torch.zeros(self.lead) + (0.0 if h.eps_ood is None else h.eps_ood))
+        capacity = max(round(c.capacity * self.spec.transitions), c.batch_size)
+        width = self.spec.observation_size + self.spec.action_size
+        self.proposals = Proposals(capacity, width, self.lead, self.eps_ood)
+        self.proposing = Draws(self.seed + 1, self.device)  # its own stream: the agent's own draws stay SPOT's
+
+    # Phases ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def offline_updates(self) -> int:
+        return self.updates - self.online_updates
+
+    @property
+    def warming(self) -> bool:
+        """Whether the verifier still is the reference."""
+        return self.offline_updates <= self.config.warmup_steps
+
+    def update(self, batch: Batch) -> Metrics:
+        self.updates += 1
+        metrics: Metrics = {}
+        if not self.online and self.offline_updates == self.config.warmup_steps + 1:
+            self.reference.load_state_dict(self.density.state_dict())
+        if not self.online and self.warming:
+            metrics |= self.fit_verifier(batch)
+        loss, critic_metrics = self.critic_loss(batch)
+        minimize(loss, self.optimizers["critic"])
+        metrics |= critic_metrics
+        if self.updates % self.policy_delay == 0:
+            metrics |= self.update_actor(batch)
+        if self.updates % self.target_delay == 0:
+            self.update_targets()
+        return metrics
+
+    def fit_verifier(self, batch: Batch) -> Metrics:
+        """A step of the verifier, and of its measure of the data's own actions where eps_ood is left to it."""
+        nll = self.nll(self.density, batch.observations, batch.actions, self.draws)  # (B,)
+        minimize(nll.mean(-1), self.optimizers["density"])
+        nll = nll.detach()
+        if self.hyper.eps_ood is None:
+            quantile = nll.quantile(self.config.eps_quantile, dim=-1)
+            self.eps_ood.lerp_(quantile, max(0.01, 1.0 / self.offline_updates))
+        return {"density/loss": nll.mean(-1)}
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        """A step of the actor; after the warm-up, and offline, also of the reference."""
+        pi = self.actor(batch.observations, self.dropout("dropout", batch.observations))  # (B, A)
+        loss, metrics = self.policy_loss(batch, pi, self.density if self.warming else self.reference)
+        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
+        minimize(loss, self.optimizers["actor"])
+        if not self.online and not self.warming:
+            metrics |= self.propose(batch, pi.detach())
+            metrics |= self.fit_reference(batch)
+        return metrics
+
+    @torch.no_grad()
+    def propose(self, batch: Batch, pi: Tensor) -> Metrics:
+        """Keeps the proposals pi (B, A), of before the actor's step, that the verifier accepts."""
+        nll = self.nll(self.density, batch.observations, pi, self.proposing)  # (B,)
+        accepted = nll <= per_member(self.eps_ood, nll)
+        self.proposals.append(torch.cat([batch.observations, pi], dim=-1), accepted)
+        return {
+            "proposals/accepted": accepted.to(nll.dtype).mean(-1),
+            "proposals/nll": nll.mean(-1),
+            "proposals/count": self.proposals.size.to(nll.dtype),
+            "proposals/eps_ood": self.eps_ood.clone(),
+        }
+
+    def fit_reference(self, batch: Batch) -> Metrics:
+        """A step of the reference on data and accepted proposals."""
+        observations, actions = self.union(batch)
+        loss = self.nll(self.reference, observations, actions, self.proposing).mean(-1)
+        minimize(loss, self.optimizers["reference"])
+        return {"reference/loss": loss.detach()}
+
+    def union(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Observations (B, O) and actions (B, A), each row from the batch or from the proposals."""
+        size = self.proposals.size.to(batch.rewards.dtype)
+        share = size / (self.spec.transitions + size)
+        if self.config.proposal_share is not None:
+            share = torch.where(size > 0.0, self.config.proposal_share, 0.0)
+        proposed = self.proposing.uniform("proposed", batch.rewards) < per_member(share, batch.rewards)
+        rows = self.proposals.gather(self.proposing.uniform("proposal", batch.rewards))
+        observations, actions = rows.split([batch.observations.shape[-1], batch.actions.shape[-1]], dim=-1)
+        chosen = proposed.unsqueeze(-1)
+        return torch.where(chosen, observations, batch.observations), torch.where(chosen, actions, batch.actions)
+
+    # Tools ----------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def propose_eps_ood(
+        self, dataset: Dataset, quantiles: tuple[float, ...] = (0.5, 0.75, 0.9, 0.95)
+    ) -> dict[float, np.ndarray]:
+        """The verifier's loss of the data's own actions at the quantiles: eps_ood that accepts as likely actions.
+
+        Values () or (P,), by quantile. Ask after the warm-up, when the verifier is fitted.
+        """
+        table = Table.of(dataset, self.layout, self.device, self.dtype)
+        losses = []
+        for rows in table.rows[: table.size].split(10_000):
+            batch = self.normalize(self.layout.unpack(rows.expand(*self.lead, *rows.shape)))
+            losses.append(self.nll(self.density, batch.observations, batch.actions, self.proposing))
+        whole = torch.cat(losses, dim=-1).double().cpu().numpy()
+        return {q: np.quantile(whole, q, axis=-1) for q in quantiles}
+
+    @torch.no_grad()
+    def sample_density(self, density: Density, observations: np.ndarray) -> np.ndarray:
+        """Actions (n, A) that a density takes as a policy, for raw observations (n, O), in the environment's units."""
+        rows = torch.as_tensor(observations, dtype=self.dtype, device=self.device)
+        normalized = self.policy.normalize_observations(rows)
+        noise = self.acting.normal("density", density.sample_noise_like(normalized))
+        return self.policy.scale_actions(density.sample(normalized, noise)).to("cpu", torch.float32).numpy()
+
+    def generators(self) -> dict[str, Draws]:
+        return super().generators() | {"proposing": self.proposing}
+
+    def memory(self) -> dict[str, Tensor]:
+        return self.proposals.tensors()
+
+    def restore_memory(self, tensors: dict[str, Tensor]) -> None:
+        self.proposals.restore(tensors)
