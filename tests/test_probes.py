@@ -13,7 +13,8 @@ ROWS, UPDATES = 256, 400
 FAST = {"batch_size": 64, "actor_lr": 3e-3, "critic_lr": 3e-3, "tau": 0.2, "policy_delay": 1, "target_delay": 1}
 OWN = {
     "PARS": {"reward_scale": 2.0, "alpha": 1e-4},  # the paper's scales need the paper's number of updates
-    "ReBRAC": {"actor_hidden": (64, 64)},  # begins near 0, where a narrow actor may be dead for one of two observations
+    # Its equal biases make every unit the same at an observation of zeros, and they die together.
+    "ReBRAC": {"normalize_observations": True},
 }
 HERE, THERE = np.zeros(OBS), np.ones(OBS)
 
