@@ -38,8 +38,8 @@ class ASPCConfig(ActorCriticConfig):
     outer_terms: Literal["L1", "L1+L2", "L1+L3", "L1+L2+L3"] = "L1+L2+L3"
     q_change: Literal["average", "one_step"] = "average"  # of mean Q in L2: of its average, or by this step alone
     l3: Literal[1, 2, 3, 4, 5] = 4  # the paper's variants of L3, appendix E.2
-    # Appendix E.1, whose weights the paper does not print: cloning counts only where the data's action beats the state's
-    # value ("indicator"), or by exp(advantage / temperature) up to 100 ("exp").
+    # Appendix E.1, whose weights the paper does not print: cloning counts only where the data's action beats the
+    # state's value ("indicator"), or by exp(advantage / temperature) up to 100 ("exp").
     cloning_weights: Literal["none", "indicator", "exp"] = "none"
     temperature: Hyper = 1.0
 
@@ -157,8 +157,8 @@ class ASPC(ActorCritic):
     def raw_alpha_gradient(self, slopes: tuple[Tensor, ...], scores: tuple[Tensor, ...]) -> Tensor:
         """d outer loss / d raw_alpha through the actor's last Adam step, () or (P,).
 
-        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter. An entry without moments has
-        not moved and has no derivative.
+        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter. An entry without moments
+        has not moved and has no derivative.
         """
         optimizer = self.optimizers["actor"]
         (beta1, beta2), eps = optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["eps"]

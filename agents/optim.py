@@ -36,7 +36,6 @@ class Adam(torch.optim.Adam):
         for parameter, old, share in zip(self.parameters, before, self.shares, strict=False):
             parameter.copy_(old.lerp(parameter, share))
 
-
     def clip_gradients(self, max_norm: float, lead: int) -> None:
         """Scales each member's gradients so that their joint norm is at most max_norm. lead: population dimensions."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]

@@ -28,11 +28,11 @@ class Coefficient(nn.Module):
         self.trunk = MLP((observation_size, *hidden, 1), lead)
         with torch.no_grad():
             for linear in self.trunk.linears:
-                inputs, outputs = linear.weight.shape[-2:]  # type: ignore[union-attr, index]
+                inputs, outputs = linear.weight.shape[-2:]  # type: ignore[index]
                 limit = math.sqrt(6.0 / (inputs + outputs))
-                linear.weight.uniform_(-limit, limit)  # type: ignore[operator, union-attr]
-                linear.bias.zero_()  # type: ignore[operator, union-attr]
-            linear.bias.fill_(math.log(2.0))  # type: ignore[operator, union-attr]
+                linear.weight.uniform_(-limit, limit)  # type: ignore[operator]
+                linear.bias.zero_()  # type: ignore[operator]
+            linear.bias.fill_(math.log(2.0))  # type: ignore[operator]
 
     def forward(self, observations: Tensor) -> Tensor:
         """observations (..., B, O) -> weights (..., B) in (0, bound)."""

@@ -60,7 +60,7 @@ class ConditionalVAE(nn.Module):
         return torch.tanh(self.decoder(torch.cat([observations, latents], dim=-1)))
 
     def decode_all(self, observations: Tensor, latents: Tensor) -> Tensor:
-        """The same for several latents of each observation: (..., B, L, latent) -> (..., B, L, A), as one flat batch."""
+        """The same for several latents of each observation: (..., B, L, latent) -> (..., B, L, A)."""
         repeated = observations.unsqueeze(-2).expand(*latents.shape[:-1], -1)
         return self.decode(repeated.flatten(-3, -2), latents.flatten(-3, -2)).unflatten(-2, latents.shape[-3:-1])
 
@@ -78,7 +78,10 @@ class ConditionalVAE(nn.Module):
         return errors + self.kl_weight * kl
 
     def iwae_loss(self, observations: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
-        """-log of the mean over latents of p(a|z, s) p(z) / q(z|s, a), in nats, (..., B); decoder variance kl_weight/4."""
+        """-log of the mean over latents of p(a|z, s) p(z) / q(z|s, a), (..., B), in nats.
+
+        The decoder's variance is kl_weight / 4.
+        """
         mean, std = self.encode(observations, actions)
         latents = mean.unsqueeze(-2) + std.unsqueeze(-2) * noise
         errors = self.decode_all(observations, latents) - actions.unsqueeze(-2)
@@ -90,7 +93,7 @@ class ConditionalVAE(nn.Module):
         return math.log(noise.shape[-2]) - weights.logsumexp(-1)
 
     def nats(self, elbo_loss: Tensor) -> Tensor:
-        """The negative evidence bound in nats that an elbo_loss stands for, exact for a decoder variance kl_weight/4."""
+        """The negative evidence bound in nats that an elbo_loss stands for; the decoder's variance is kl_weight / 4."""
         constant = 0.5 * (LOG_TWO_PI + math.log(self.kl_weight / 4.0))
         return self.action_size * (2.0 / self.kl_weight * elbo_loss + constant)
 

@@ -117,7 +117,7 @@ class MLP(nn.Module):
 def hidden_bias_(mlp: MLP, value: float) -> None:
     """The same bias for every unit of the hidden layers."""
     for linear in list(mlp.linears)[:-1]:
-        linear.bias.fill_(value)  # type: ignore[operator, union-attr]
+        linear.bias.fill_(value)  # type: ignore[operator]
 
 
 @torch.no_grad()

@@ -153,7 +153,9 @@ def test_aspc_alpha_and_its_gradient_are_those_recorded(name):
     for step in range(1, case.hyper["updates"] + 1):
         agent.draws = RecordedDraws(case, step)
         metrics = agent.update(batch)
-        expected = {key.rsplit("/", 1)[1]: v for key, v in case.arrays.items() if key.startswith(f"expected/step{step}/")}
+        expected = {
+            key.rsplit("/", 1)[1]: v for key, v in case.arrays.items() if key.startswith(f"expected/step{step}/")
+        }
         if step % 2 == 0:
             torch.testing.assert_close(metrics["alpha/value"], expected["alpha"], rtol=0.0, atol=1e-9)
         if step % 4:

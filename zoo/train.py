@@ -76,7 +76,11 @@ def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int,
     environment = env or agent.spec.env_id
     if environment is None:
         raise ValueError(f"{checkpoint} names no environment; give --env, a Gymnasium id")
-    data = load_dataset(dataset or agent.spec.name) if agent.config.offline_rows or agent.config.buffer_begins_with_data else None
+    data = (
+        load_dataset(dataset or agent.spec.name)
+        if agent.config.offline_rows or agent.config.buffer_begins_with_data
+        else None
+    )
     agent.tensorboard_log = str(out / "logs")
     out.mkdir(parents=True, exist_ok=True)
     callbacks = [
