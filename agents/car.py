@@ -26,7 +26,6 @@ from agents.proposals import Proposals
 from agents.replay import Table
 from agents.spec import Dataset
 from agents.spot import SPOT, SPOTConfig
-from policies import Density
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +170,12 @@ class CAR(SPOT):
         return {q: np.quantile(whole, q, axis=-1) for q in quantiles}
 
     @torch.no_grad()
-    def sample_density(self, density: Density, observations: np.ndarray) -> np.ndarray:
-        """Actions (n, A) that a density takes as a policy, for raw observations (n, O), in the environment's units."""
+    def predict_density(self, observations: np.ndarray, reference: bool = True) -> np.ndarray:
+        """Actions (n, A) that the reference, or the verifier, takes as a policy; in and out in the env's units.
+
+        The paper's table 3 compares the returns of the two; zoo.callbacks.ReferenceReturn logs them.
+        """
+        density = self.reference if reference and not self.warming else self.density
         rows = torch.as_tensor(observations, dtype=self.dtype, device=self.device)
         normalized = self.policy.normalize_observations(rows)
         noise = self.acting.normal("density", density.sample_noise_like(normalized))

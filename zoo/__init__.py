@@ -1,6 +1,20 @@
 """Offline Agent Zoo: offline-RL agents from logged data to a file that a robot runs."""
 
-from agents import AGENTS, PARS, TD3BC, Agent, Batch, CheckpointError, load
+from agents import (
+    AGENTS,
+    ASPC,
+    CAR,
+    PARS,
+    SPOT,
+    TD3,
+    TD3BC,
+    TD3BCSA,
+    Agent,
+    Batch,
+    CheckpointError,
+    ReBRAC,
+    load,
+)
 from zoo.datasets import OfflineDataset, load_dataset
 from zoo.envs import make_env
 from zoo.evaluation import evaluate
@@ -10,12 +24,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AGENTS",
+    "ASPC",
+    "CAR",
     "PARS",
+    "SPOT",
+    "TD3",
     "TD3BC",
+    "TD3BCSA",
     "Agent",
     "Batch",
     "CheckpointError",
     "OfflineDataset",
+    "ReBRAC",
     "evaluate",
     "load",
     "load_dataset",

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
@@ -82,3 +84,26 @@ class SaveLatest(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.model.save(self.path)
+
+
+class ReferenceReturn(BaseCallback):
+    """Every `every` steps: what CAR's two densities earn as policies, into the log (reference/return, verifier/return).
+
+    Episodes from fixed reset seeds, as Evaluation; for an agent with predict_density.
+    """
+
+    def __init__(self, make_env: Callable[[], gym.Env], every: int, episodes: int = 10, seed: int = 100):
+        super().__init__()
+        self.make_env = make_env
+        self.every = every
+        self.episodes = episodes
+        self.seed = seed
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.every == 0:
+            for name, reference in (("reference", True), ("verifier", False)):
+                predict = partial(self.model.predict_density, reference=reference)  # type: ignore[attr-defined]
+                policy = SimpleNamespace(predict=predict)
+                returns = evaluate(policy, self.make_env, self.episodes, self.seed)
+                self.logger.record(f"{name}/return", float(returns.mean()))
+        return True
