@@ -5,10 +5,12 @@ import os
 import torch
 
 from agents.aspc import ASPC, ASPCConfig
+from agents.awac import AWAC, AWACConfig
 from agents.base import Agent
 from agents.batch import Batch
 from agents.car import CAR, CARConfig
 from agents.checkpoint import CheckpointError, read_checkpoint
+from agents.iql import IQL, IQLConfig
 from agents.pars import PARS, PARSConfig
 from agents.rebrac import ReBRAC, ReBRACConfig
 from agents.spec import DataSpec
@@ -26,6 +28,8 @@ AGENTS: dict[str, type[Agent]] = {
     "TD3BCSA": TD3BCSA,
     "CAR": CAR,
     "ASPC": ASPC,
+    "AWAC": AWAC,
+    "IQL": IQL,
 }
 
 
@@ -40,18 +44,22 @@ def load(path: str | os.PathLike, device: str | torch.device = "auto") -> Agent:
 __all__ = [
     "AGENTS",
     "ASPC",
+    "AWAC",
     "CAR",
+    "IQL",
     "PARS",
     "SPOT",
     "TD3",
     "TD3BC",
     "TD3BCSA",
     "ASPCConfig",
+    "AWACConfig",
     "Agent",
     "Batch",
     "CARConfig",
     "CheckpointError",
     "DataSpec",
+    "IQLConfig",
     "PARSConfig",
     "ReBRAC",
     "ReBRACConfig",

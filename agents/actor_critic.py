@@ -35,7 +35,7 @@ class ActorCriticConfig(AgentConfig):
     target_delay: int = 2  # critic updates for each step of the targets
     reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
     reward_shift: Hyper = 0.0
-    cosine_steps: int | None = None  # the actor's learning rate falls to 0 over so many offline updates
+    cosine_steps: int = 0  # the actor's learning rate falls to 0 over so many offline updates; 0: it is constant
     search_noise: float = 0.2  # spread of the candidates of evaluation sampling
     # Online:
     exploration_noise: float = 0.1
@@ -52,8 +52,7 @@ class ActorCriticConfig(AgentConfig):
             self.check_at_least(name, 0.0)
         for name in ("n_critics", "policy_delay", "target_delay", "online_policy_delay"):
             self.check_at_least(name, 1)
-        if self.cosine_steps is not None:
-            self.check_at_least("cosine_steps", 1)
+        self.check_at_least("cosine_steps", 0)
 
 
 class ActorCritic(Agent):
@@ -157,7 +156,7 @@ class ActorCritic(Agent):
     def actor_lr_factor(self) -> float:
         """Share of actor_lr in force: a cosine over the offline updates where the config has one, 1 online."""
         horizon = self.config.cosine_steps
-        return 1.0 if horizon is None or self.online else cosine(self.updates, horizon)
+        return 1.0 if horizon == 0 or self.online else cosine(self.updates, horizon)
 
     def update_targets(self) -> None:
         """All targets take a step of tau towards their networks."""

@@ -36,6 +36,7 @@ class Agent(nn.Module):
     population: train so many independent members at once; None is one ordinary agent, without a population axis.
     device: "auto" takes the GPU if there is one. precision: "fp32", or "bf16" matrix products where the CPU has them.
     verbose: 1 prints the log. tensorboard_log: folder for TensorBoard and CSV files.
+    preset: a named variant in place of the settings for the dataset's name, such as "simple-ingredients".
     policy_kwargs, settings: fields of the agent's Config; they win over the preset of the dataset's name.
     """
 
@@ -57,13 +58,14 @@ class Agent(nn.Module):
         precision: str = "fp32",
         verbose: int = 0,
         tensorboard_log: str | None = None,
+        preset: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         **settings: Any,
     ):
         super().__init__()
         self.spec = dataset if isinstance(dataset, DataSpec) else DataSpec.of(dataset)
-        preset = {} if isinstance(dataset, DataSpec) else load_preset(type(self).__name__, self.spec.name)
-        self.config = self.Config.build(preset | (policy_kwargs or {}) | settings)
+        known = {} if isinstance(dataset, DataSpec) else load_preset(type(self).__name__, self.spec.name, preset)
+        self.config = self.Config.build(known | (policy_kwargs or {}) | settings)
         self.config.check_population(population)
         self.seed = int(seed)
         self.population = population
@@ -73,8 +75,8 @@ class Agent(nn.Module):
         self.precision = compute.check_precision(precision, self.device)
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
-        if preset and verbose:
-            print(f"{type(self).__name__}: the paper's settings for {self.spec.name}: {preset}")
+        if known and verbose:
+            print(f"{type(self).__name__}: the paper's settings for {preset or self.spec.name}: {known}")
 
         self.hyper = self.config.tensors(self.device, dtype)
         self.layout = Layout(self.columns, self.spec.observation_size, self.spec.action_size)

@@ -131,15 +131,18 @@ def as_values(value: Hyper) -> Iterable[Any]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def load_preset(agent: str, dataset: str) -> dict[str, Any]:
+def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[str, Any]:
     """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
 
     A dataset's own table wins over its family's ("hopper"). The version suffix of a D4RL name does not count.
+    variant: a table of another name to take instead. Raises ValueError where there is none.
     """
     file = resources.files("agents") / "presets" / f"{agent.lower()}.toml"
-    if not file.is_file():
-        return {}
-    tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    tables = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if variant is not None:
+        if variant not in tables:
+            raise ValueError(f"{agent} has no preset {variant!r}; it has {', '.join(tables) or 'none'}")
+        return tables[variant]
     name = dataset.rsplit("-v", 1)[0]
     if name not in tables:
         return {}

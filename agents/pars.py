@@ -21,6 +21,7 @@ from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.base import Metrics
 from agents.batch import Batch
 from agents.config import Hyper, as_values
+from agents.infeasible import infeasible_actions
 from agents.losses import cloning_error, per_member, squared_errors, td_target
 from policies import final_uniform_, minimum
 from policies.mlp import Norm
@@ -122,22 +123,9 @@ class PARS(ActorCritic):
             "critic/target_over_scale": target_q.mean(-1) / h.reward_scale,
         }
 
-    @torch.no_grad()
     def infeasible_actions(self, actions: Tensor) -> Tensor:
-        """Actions far outside the box [-1, 1], of the shape of `actions` (B, A): +-[L, 2L] in every dimension.
-
-        With infeasible="any_dim" only a random non-empty set of dimensions is out there (the paper's equation 1), and
-        the others are uniform in the box; "all_dims" is the paper's listing.
-        """
-        side = 2.0 * self.draws.uniform("infeasible_uniform", actions) - 1.0
-        distance = per_member(self.hyper.infeasible_distance, actions)
-        outside = distance * torch.where(side < 0.0, side - 1.0, side + 1.0)
-        if self.config.infeasible == "all_dims":
-            return outside
-        size = actions.shape[-1]
-        sets = 1 + self.draws.indices("infeasible_dims", (*actions.shape[:-1], 1), 2**size - 1)  # one bit a dimension
-        chosen = (sets >> torch.arange(size, device=actions.device)) & 1
-        return torch.where(chosen.bool(), outside, side)
+        any_dim = self.config.infeasible == "any_dim"
+        return infeasible_actions(self.draws, actions, self.hyper.infeasible_distance, any_dim)
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """-Q(s, pi) / mean|Q| + beta * mean (pi - a)^2; Q is the minimum offline, a random subset's mean online."""

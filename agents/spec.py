@@ -38,6 +38,8 @@ class DataSpec:
     reward_min: float
     reward_mean: float
     provenance: dict[str, Any]
+    return_min: float = 0.0  # of the episodes, raw
+    return_max: float = 1.0
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -54,6 +56,7 @@ class DataSpec:
         ):
             raise ValueError(f"action box must be bounded with low < high, got low={actions.low}, high={actions.high}")
         rewards = dataset.column("rewards")
+        returns = np.bincount(dataset.column("episode_ids"), weights=rewards.astype(np.float64))
         return cls(
             name=dataset.name,
             env_id=dataset.env_id,
@@ -67,6 +70,8 @@ class DataSpec:
                 name: value.item() if isinstance(value, np.generic) else value  # JSON knows no NumPy scalars
                 for name, value in dataset.provenance.items()
             },
+            return_min=float(returns.min()),
+            return_max=float(returns.max()),
         )
 
     @classmethod

@@ -1,15 +1,16 @@
 """Networks: plain nn.Modules whose every parameter may carry leading population and ensemble dimensions."""
 
-from policies.actor import DeterministicActor, GaussianActor
+from policies.actor import DeterministicActor, GaussianActor, NormalActor
 from policies.coefficient import Coefficient
-from policies.critic import Critic, Value, minimum
+from policies.critic import Critic, Pessimistic, Value, mean, minimum
 from policies.density import ConditionalVAE, Density, GaussianDensity
-from policies.distributions import TanhNormal
-from policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_
+from policies.distributions import BoxNormal, TanhNormal
+from policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_
 from policies.policy import Policy
 
 __all__ = [
     "MLP",
+    "BoxNormal",
     "Coefficient",
     "ConditionalVAE",
     "Critic",
@@ -19,10 +20,14 @@ __all__ = [
     "GaussianDensity",
     "LayerNorm",
     "Linear",
+    "NormalActor",
+    "Pessimistic",
     "Policy",
     "TanhNormal",
     "Value",
     "final_uniform_",
     "hidden_bias_",
+    "mean",
     "minimum",
+    "orthogonal_",
 ]

@@ -1,11 +1,13 @@
 """Actors: observations (..., B, O), normalised, to actions (..., B, A) in [-1, 1]."""
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from policies.distributions import TanhNormal
+from policies.distributions import BoxNormal, TanhNormal
 from policies.mlp import MLP, Norm
 
 
@@ -31,6 +33,10 @@ class DeterministicActor(nn.Module):
     def forward(self, observations: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """The action, (..., B, A). masks: dropout in training, one (..., B, width) for each hidden layer."""
         return torch.tanh(self.trunk(observations, masks=masks))
+
+    def cloning_errors(self, observations: Tensor, actions: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+        """What weighted cloning minimises: the squared distance to the actions, (..., B)."""
+        return (self(observations, masks) - actions).square().sum(-1)
 
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
         """The action itself: without a distribution, noise (..., B, A) has nothing to drive."""
@@ -75,4 +81,58 @@ class GaussianActor(nn.Module):
         return torch.tanh(mean.unsqueeze(-2) + log_std.exp().unsqueeze(-2) * noise)
 
 
-Actor = DeterministicActor | GaussianActor
+class NormalActor(nn.Module):
+    """A Gaussian with one standard deviation for all states, whose samples are clipped to the box.
+
+    mean: "tanh" of the MLP, or its "linear" output. std: fixed; None: learned, one number for each action dimension,
+    from 1 on, its logarithm kept in log_std_range. per_dimension: cloning errors as a mean over the action dimensions
+    instead of the density's sum.
+    """
+
+    log_std: Tensor
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        lead: Sequence[int] = (),
+        norm: Norm = "none",
+        mean: Literal["tanh", "linear"] = "tanh",
+        std: float | None = None,
+        log_std_range: tuple[float, float] = (-5.0, 2.0),
+        per_dimension: bool = False,
+    ):
+        super().__init__()
+        self.trunk = MLP((observation_size, *hidden, action_size), lead, norm)
+        self.mean, self.log_std_range, self.per_dimension = mean, log_std_range, per_dimension
+        if std is None:
+            self.log_std = nn.Parameter(torch.zeros(*lead, action_size))
+        else:
+            self.register_buffer("log_std", torch.full((*lead, action_size), math.log(std)))
+
+    def distribution(self, observations: Tensor, masks: Sequence[Tensor] = ()) -> BoxNormal:
+        mean = self.trunk(observations, masks=masks)
+        mean = torch.tanh(mean) if self.mean == "tanh" else mean
+        return BoxNormal(mean, self.log_std.clamp(*self.log_std_range).unsqueeze(-2))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The mode, (..., B, A)."""
+        return self.distribution(observations).mode()
+
+    def cloning_errors(self, observations: Tensor, actions: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+        """What weighted cloning minimises: the actions' negative log-density, (..., B)."""
+        log_probs = self.distribution(observations, masks).log_probs(actions)
+        return -(log_probs.mean(-1) if self.per_dimension else log_probs.sum(-1))
+
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """One draw from the policy. noise: standard normal (..., B, A) -> (..., B, A)."""
+        return self.distribution(observations).sample(noise)
+
+    def candidates(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """M draws from the policy. noise: standard normal (..., B, M, A) -> (..., B, M, A)."""
+        mean, log_std = self.distribution(observations)
+        return BoxNormal(mean.unsqueeze(-2), log_std.unsqueeze(-2)).sample(noise)
+
+
+Actor = DeterministicActor | GaussianActor | NormalActor

@@ -13,6 +13,28 @@ def minimum(qs: Tensor) -> Tensor:
     return qs.amin(-2)
 
 
+def mean(qs: Tensor) -> Tensor:
+    """The ensemble's average: (..., E, B) -> (..., B)."""
+    return qs.mean(-2)
+
+
+class Pessimistic:
+    """The average less `weight` times the mean distance between two members: (..., E, B) -> (..., B).
+
+    With weight 0.5 and two members it is their minimum. Cetin et al. 2024, arXiv 2403.13097, section 4.
+    """
+
+    def __init__(self, weight: float):
+        self.weight = weight
+
+    def __call__(self, qs: Tensor) -> Tensor:
+        members = qs.shape[-2]
+        if members == 1:
+            return qs.squeeze(-2)
+        distances = (qs.unsqueeze(-3) - qs.unsqueeze(-2)).abs().sum((-3, -2))  # over ordered pairs
+        return qs.mean(-2) - self.weight / (members * (members - 1)) * distances
+
+
 class Critic(nn.Module):
     """An ensemble of Q-functions, every layer one batched product over the members."""
 

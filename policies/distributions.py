@@ -8,6 +8,30 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
+class BoxNormal(NamedTuple):
+    """A diagonal Gaussian whose samples are clipped to [-1, 1], while its density is the plain Gaussian's.
+
+    mean: (..., B, A). log_std: broadcasts to it.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def mode(self) -> Tensor:
+        """The mean, inside the box, (..., B, A)."""
+        return self.mean.clamp(-1.0, 1.0)
+
+    def sample(self, noise: Tensor, clip: float | None = None) -> Tensor:
+        """Reparameterised actions (..., B, A). noise: standard normal; clip: bound of the deviation from the mean."""
+        deviation = self.log_std.exp() * noise
+        return (self.mean + (deviation if clip is None else deviation.clamp(-clip, clip))).clamp(-1.0, 1.0)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        """Log-density of each action dimension, (..., B, A)."""
+        scaled = (actions - self.mean) * (-self.log_std).exp()
+        return -0.5 * scaled.square() - self.log_std - 0.5 * math.log(2.0 * math.pi)
+
+
 class TanhNormal(NamedTuple):
     """tanh of a diagonal Gaussian. mean, log_std: (..., B, A), both before the tanh."""
 

@@ -114,6 +114,16 @@ class MLP(nn.Module):
 
 
 @torch.no_grad()
+def orthogonal_(mlp: MLP, gain: float, last_gain: float | None = None) -> None:
+    """Orthogonal weights for each member and zero biases. last_gain: of the output layer, by default the same."""
+    for k, linear in enumerate(mlp.linears):
+        last = k == len(mlp.linears) - 1 and last_gain is not None
+        for weight in linear.weight.flatten(0, -3) if linear.weight.dim() > 2 else [linear.weight]:  # type: ignore
+            nn.init.orthogonal_(weight, last_gain if last else gain)  # type: ignore[arg-type]
+        linear.bias.zero_()  # type: ignore[operator]
+
+
+@torch.no_grad()
 def hidden_bias_(mlp: MLP, value: float) -> None:
     """The same bias for every unit of the hidden layers."""
     for linear in list(mlp.linears)[:-1]:

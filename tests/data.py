@@ -29,6 +29,7 @@ SMALL = {
     "density_hidden": (16, 16),
     "density_steps": 2,
     "warmup_steps": 2,
+    "value_hidden": (16, 16),
     "reference_lr": 1e-3,
     "coefficient_hidden": (16, 16),
     "coefficient_lr": 1e-3,

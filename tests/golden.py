@@ -123,8 +123,9 @@ class RecordedDraws:
         }
 
     def normal(self, name: str, like: Tensor) -> Tensor:
-        assert self.draws[name].shape == like.shape
-        return self.draws[name]
+        drawn = self.draws[name]
+        assert drawn.squeeze().shape == like.squeeze().shape  # one sample of each may have an axis or not
+        return drawn.reshape(like.shape)
 
     uniform = normal
 

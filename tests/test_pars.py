@@ -345,7 +345,7 @@ def test_cosine_is_one_at_the_start_half_in_the_middle_and_zero_from_the_end_on(
 
 def test_adroit_presets_have_the_cosine_and_others_a_constant_rate():
     assert tiny(PARS, toy_dataset(name="door-expert-v1")).config.cosine_steps == 1_000_000
-    assert tiny(PARS, toy_dataset(name="hopper-medium-v2"), n_critics=10).config.cosine_steps is None
+    assert tiny(PARS, toy_dataset(name="hopper-medium-v2"), n_critics=10).config.cosine_steps == 0
 
 
 @pytest.mark.parametrize("field", ["target_subset", "online_actor_subset"])

@@ -10,10 +10,13 @@ from zoo.datasets import OfflineDataset
 
 EVERY = pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
 ROWS, UPDATES = 256, 400
-FAST = {"batch_size": 64, "actor_lr": 3e-3, "critic_lr": 3e-3, "tau": 0.2, "policy_delay": 1, "target_delay": 1}
+FAST = {"batch_size": 64, "tau": 0.2, "policy_delay": 1, "target_delay": 1}
+FAST |= dict.fromkeys(("actor_lr", "critic_lr", "value_lr"), 3e-3)
 OWN = {
     "PARS": {"reward_scale": 2.0, "alpha": 1e-4},  # the paper's scales need the paper's number of updates
     # Its equal biases make every unit the same at an observation of zeros, and they die together.
+    "AWAC": {"temperature": 0.05},  # of rewards up to 1
+    "IQL": {"temperature": 0.05, "tau": 0.5, "orthogonal": False},  # zero biases are dead at an observation of zeros
     "ReBRAC": {"normalize_observations": True},
 }
 HERE, THERE = np.zeros(OBS), np.ones(OBS)

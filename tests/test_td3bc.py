@@ -45,7 +45,7 @@ def test_critic_loss_refuses_rewards_with_a_stray_axis():
 
 def test_losses_do_not_depend_on_the_order_of_the_toy_batch():
     td3, order = agent(), tensor([3, 0, 2, 1])
-    rows, shuffled = toy_batch(4), Batch(*(column[order] for column in toy_batch(4)))
+    rows, shuffled = toy_batch(4), Batch(*(column[order] for column in toy_batch(4)[:5]))
     for loss in (td3.critic_loss, td3.actor_loss):
         td3.draws = no_noise()
         assert loss(rows)[0].item() == pytest.approx(loss(shuffled)[0].item(), rel=1e-12)

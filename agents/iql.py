@@ -1,0 +1,145 @@
+"""IQL: values by expectile regression, never asking the critics about an action that is not in the data.
+
+Kostrikov, Nair and Levine 2021, "Offline Reinforcement Learning with Implicit Q-Learning", arXiv 2110.06169. V is an
+upper expectile of Q over the data's actions, Q's target is r + gamma V(s'), and the actor clones the data weighted by
+exp(beta (Q - V)). Steps in the order of the paper's code: V, then the actor and Q with the new V.
+
+Presets: each dataset's of the paper; "simple-ingredients", the form of Cetin et al. 2024 (arXiv 2403.13097), whose
+actor is AWAC's; and for AntMaze the variants "rs-ln" and "rs-ln-pa" with PARS's reward scaling and penalty (Kim et al.
+2025, arXiv 2507.08761, section 6.5).
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents.base import Metrics
+from agents.batch import Batch
+from agents.config import Hyper
+from agents.infeasible import infeasible_actions
+from agents.losses import per_member, squared_errors
+from agents.optim import Adam, minimize
+from agents.trust import expectile_loss
+from agents.weighted import Weighted, WeightedConfig
+from policies import DeterministicActor, NormalActor, Value, orthogonal_
+
+
+@dataclasses.dataclass(frozen=True)
+class IQLConfig(WeightedConfig):
+    value_hidden: tuple[int, ...] = (256, 256)
+    value_lr: Hyper = 3e-4
+    expectile: Hyper = 0.7
+    temperature: Hyper = 1.0 / 3.0  # 1 / beta, the paper's inverse temperature
+    advantage: Literal["value", "policy"] = "value"  # Q - V, or AWAC's: Q less the critics' opinion of the policy
+    policy: Literal["gaussian", "deterministic"] = "gaussian"
+    dropout: float = 0.0  # of the actor's hidden units, in training
+    orthogonal: bool = True  # initial weights, gain sqrt 2; False: PyTorch's
+    cosine_steps: int = 1_000_000
+    return_range: float | None = None  # rewards are scaled so that the data's returns span it, on top of reward_scale
+    # PARS's penalty of infeasible actions on the critics:
+    infeasible_weight: Hyper = 0.0
+    infeasible_distance: Hyper = 1000.0
+    q_min: Hyper = 0.0  # for scaled rewards
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("value_lr")
+        self.check_positive("infeasible_distance")
+        self.check_between("expectile", 0.0, 1.0)
+        self.check_between("dropout", 0.0, 0.99)
+        self.check_at_least("infeasible_weight", 0.0)
+        if self.return_range is not None:
+            self.check_positive("return_range")
+        if self.policy == "deterministic" and self.advantage == "policy":
+            raise ValueError("advantage='policy' samples the policy: give policy='gaussian', or advantage='value'")
+
+
+class IQL(Weighted):
+    Config = IQLConfig
+    config: IQLConfig
+
+    def build(self) -> None:
+        self.value = Value(self.spec.observation_size, self.config.value_hidden, self.lead)
+        super().build()
+        self.optimizers["value"] = Adam(self.value.parameters(), self.config.value_lr)
+        span = self.spec.return_max - self.spec.return_min
+        wanted = self.config.return_range
+        self.reward_unit = 1.0 if wanted is None or span <= 0.0 else wanted / span
+
+    def new_actor(self) -> NormalActor | DeterministicActor:
+        c = self.config
+        if c.policy == "gaussian":
+            return super().new_actor()
+        sizes = (self.spec.observation_size, self.spec.action_size)
+        return DeterministicActor(*sizes, c.actor_hidden, self.lead, norm=c.actor_norm)
+
+    def initialize(self) -> None:
+        if self.config.orthogonal:
+            for network in (self.actor, self.critic, self.value):
+                orthogonal_(network.trunk, math.sqrt(2.0))
+
+    def scaled_rewards(self, batch: Batch) -> Tensor:
+        return self.reward_unit * super().scaled_rewards(batch)
+
+    def update(self, batch: Batch) -> Metrics:
+        self.updates += 1
+        loss, metrics = self.value_loss(batch)
+        minimize(loss, self.optimizers["value"])
+        if self.config.advantage == "value":
+            metrics |= self.update_actor(batch)
+            metrics |= self.update_critic(batch)
+        else:  # its advantage is the critics' of after their step
+            metrics |= self.update_critic(batch)
+            metrics |= self.update_actor(batch)
+        self.update_targets()
+        return metrics
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        loss, metrics = self.cloning_loss(batch, self.advantage(batch))
+        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
+        minimize(loss, self.optimizers["actor"])
+        return metrics
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        loss, metrics = self.critic_loss(batch)
+        minimize(loss, self.optimizers["critic"])
+        return metrics
+
+    def value_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """V towards the expectile of the target critics' opinion of the data's actions; equation 5."""
+        with torch.no_grad():
+            q = self.aggregate(self.target_critic(batch.observations, batch.actions))
+        v = self.value(batch.observations)  # (B,)
+        loss = expectile_loss(q - v, per_member(self.hyper.expectile, v))
+        return loss, {"value/loss": loss.detach(), "value/v": v.detach().mean(-1)}
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Q towards r + gamma V(s'), equation 6; with a weight, PARS's penalty too."""
+        loss, metrics = self.td_loss(batch, self.value(batch.next_observations).detach())
+        weight, h = self.hyper.infeasible_weight, self.hyper
+        if isinstance(weight, Tensor) or weight > 0.0:
+            far = infeasible_actions(self.draws, batch.actions, h.infeasible_distance)
+            floor = torch.zeros_like(batch.rewards) + per_member(h.q_min, batch.rewards)
+            penalty = squared_errors(self.critic(batch.observations, far), floor).sum(-1)
+            loss = loss + weight * penalty
+            metrics |= {"critic/loss": loss.detach(), "critic/penalty": penalty.detach()}
+        return loss, metrics
+
+    @torch.no_grad()
+    def advantage(self, batch: Batch) -> Tensor:
+        """How much better the data's action is than the state's value, or than the policy's own action, (B,)."""
+        if self.config.advantage == "policy":
+            return self.sampled_advantage(batch)
+        q = self.aggregate(self.target_critic(batch.observations, batch.actions))
+        return q - self.value(batch.observations)
+
+    def actor_masks(self, observations: Tensor) -> list[Tensor]:
+        rate = self.config.dropout
+        if rate == 0.0:
+            return []
+        shapes = [observations.new_empty(*observations.shape[:-1], width) for width in self.config.actor_hidden]
+        kept = [self.draws.uniform(f"dropout_{k}", like) >= rate for k, like in enumerate(shapes)]
+        return [mask.to(observations.dtype) / (1.0 - rate) for mask in kept]

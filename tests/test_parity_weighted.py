@@ -1,0 +1,155 @@
+"""AWAC and IQL against numbers recorded from other implementations, in float64.
+
+Some of the sources order their steps differently from ours, so every update begins at the stored parameters, and its
+losses and gradients are compared there: each loss by its own method, as the source saw it. Where the order is ours the
+parameters after whole updates are compared as well.
+"""
+
+import pytest
+import torch
+
+from agents import AWAC, IQL, Agent
+from tests.golden import Case, RecordedDraws, cases
+
+SIMPLE = {"policy_std": 0.2, "per_dimension": True, "weights": "softmax", "data_value": "mean"}
+
+
+def common(case: Case) -> dict:
+    h = case.hyper
+    return {
+        "actor_hidden": case.hidden("actor"),
+        "critic_hidden": case.hidden("critic/0"),
+        "n_critics": case.members("critic"),
+        "actor_lr": h["lr"],
+        "critic_lr": h["lr"],
+        "gamma": h["discount"],
+        "tau": h.get("tau", h.get("critic_target_tau")),
+    }
+
+
+def simple(case: Case) -> dict:
+    h = case.hyper
+    return (
+        common(case)
+        | SIMPLE
+        | {
+            "pessimism": h["pessimism_penalty"],
+            "temperature": h["beta"],
+            "value_samples": h["num_value_samples"],
+            "target_noise_clip": h["std_clip"],
+        }
+    )
+
+
+def awac(case: Case) -> Agent:
+    return AWAC(case.spec(), dtype=torch.float64, temperature=case.hyper["awac_lambda"], **common(case))
+
+
+def mood_awac(case: Case) -> Agent:
+    return AWAC(case.spec(), dtype=torch.float64, policy_mean="tanh", **simple(case))
+
+
+def iql(case: Case) -> Agent:
+    h = case.hyper
+    return IQL(
+        case.spec(),
+        dtype=torch.float64,
+        expectile=h["iql_tau"],
+        temperature=1.0 / h["beta"],
+        value_hidden=case.hidden("value"),
+        value_lr=h["lr"],
+        cosine_steps=h["max_steps"],
+        policy=h["policy"],
+        log_std_min=-20.0,
+        **common(case),
+    )
+
+
+def mood_iql(case: Case) -> Agent:
+    h = case.hyper
+    return IQL(
+        case.spec(),
+        dtype=torch.float64,
+        expectile=h["expectile"],
+        value_hidden=case.hidden("value"),
+        value_lr=h["lr"],
+        advantage="policy",
+        cosine_steps=0,
+        **simple(case),
+    )
+
+
+def networks(agent: Agent) -> list[tuple]:
+    found = [("actor", agent.actor.trunk, False), ("critic", agent.critic.trunk, True)]
+    found += [("value", agent.value.trunk, False)] if isinstance(agent, IQL) else []
+    return [*found, ("critic_target", agent.target_critic.trunk, True)]
+
+
+def load(case: Case, where: str, agent: Agent) -> None:
+    for net, mlp, ensemble in networks(agent):
+        mlp.load_state_dict(case.network(where, net, mlp, ensemble))
+    if (log_std := case.arrays.get(f"{where}/actor/log_std")) is not None:
+        agent.actor.log_std.data.copy_(log_std)
+
+
+def assert_recorded(case: Case, step: int, name: str, net: str, agent: Agent, loss, factor: float = 1.0) -> None:
+    """The loss and its gradients. factor: of the source's loss over ours."""
+    torch.testing.assert_close(factor * loss, case.arrays[f"expected/step{step}/{name}_loss"], **case.tolerance)
+    mlp, ensemble = next((mlp, ensemble) for other, mlp, ensemble in networks(agent) if other == net)
+    parameters = dict(mlp.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
+    expected = case.network(f"expected/step{step}/grad/{name}_loss", net, mlp, ensemble)
+    for key, gradient in zip(parameters, gradients, strict=True):
+        torch.testing.assert_close(factor * gradient, expected[key], **case.tolerance, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def steps(case: Case, agent: Agent):
+    """The updates, each begun at the stored parameters."""
+    for step in range(1, case.hyper["updates"] + 1):
+        load(case, f"after{step - 1}" if step > 1 else "params", agent)
+        agent.draws = RecordedDraws(case, step)
+        yield step, case.batch()
+
+
+@pytest.mark.parametrize("name", cases("iql*"))
+def test_iql_losses_and_gradients_are_those_recorded(name):
+    """The source evaluates V(s') and the advantage before the value's step, and averages the critics' errors."""
+    case = Case(name)
+    agent = iql(case)
+    for step, batch in steps(case, agent):
+        assert_recorded(case, step, "value", "value", agent, agent.value_loss(batch)[0])
+        assert_recorded(case, step, "critic", "critic", agent, agent.critic_loss(batch)[0], factor=0.5)
+        assert_recorded(case, step, "actor", "actor", agent, agent.cloning_loss(batch, agent.advantage(batch))[0])
+
+
+@pytest.mark.parametrize(("name", "build", "factor"), [("awac", awac, 1.0), ("mood_awac", mood_awac, 0.5)])
+def test_awac_updates_are_those_recorded(name, build, factor):
+    """Whole updates; the paper's simple form halves the critics' loss, which Adam undoes up to its epsilon."""
+    case = Case(name)
+    agent = build(case)
+    for step, batch in steps(case, agent):
+        assert_recorded(case, step, "critic", "critic", agent, agent.critic_loss(batch)[0], factor)
+        metrics = agent.update(batch)
+        torch.testing.assert_close(
+            metrics["actor/loss"], case.arrays[f"expected/step{step}/actor_loss"], rtol=1e-7, atol=1e-10
+        )
+        for net, mlp, ensemble in networks(agent):
+            after = case.network(f"after{step}", net, mlp, ensemble)
+            for key, parameter in mlp.named_parameters():
+                torch.testing.assert_close(parameter.detach(), after[key], rtol=1e-6, atol=2e-7)
+
+
+def test_mood_iql_updates_are_those_recorded():
+    case = Case("mood_iql")
+    agent = mood_iql(case)
+    for step, batch in steps(case, agent):
+        assert_recorded(case, step, "value", "value", agent, agent.value_loss(batch)[0])
+        metrics = agent.update(batch)
+        for net in ("critic", "actor"):
+            expected = case.arrays[f"expected/step{step}/{net}_loss"]
+            ours = (0.5 if net == "critic" else 1.0) * metrics[f"{net}/loss"]
+            torch.testing.assert_close(ours, expected, rtol=1e-7, atol=1e-10)
+        for net, mlp, ensemble in networks(agent):
+            after = case.network(f"after{step}", net, mlp, ensemble)
+            for key, parameter in mlp.named_parameters():
+                torch.testing.assert_close(parameter.detach(), after[key], rtol=1e-6, atol=2e-7)
