@@ -10,6 +10,8 @@ from agents.base import Agent
 from agents.batch import Batch
 from agents.car import CAR, CARConfig
 from agents.checkpoint import CheckpointError, read_checkpoint
+from agents.cql import CQL, CQLConfig
+from agents.cqlsa import CQLSA, CQLSAConfig
 from agents.iql import IQL, IQLConfig
 from agents.pars import PARS, PARSConfig
 from agents.rebrac import ReBRAC, ReBRACConfig
@@ -30,6 +32,8 @@ AGENTS: dict[str, type[Agent]] = {
     "ASPC": ASPC,
     "AWAC": AWAC,
     "IQL": IQL,
+    "CQL": CQL,
+    "CQLSA": CQLSA,
 }
 
 
@@ -46,6 +50,8 @@ __all__ = [
     "ASPC",
     "AWAC",
     "CAR",
+    "CQL",
+    "CQLSA",
     "IQL",
     "PARS",
     "SPOT",
@@ -57,6 +63,8 @@ __all__ = [
     "Agent",
     "Batch",
     "CARConfig",
+    "CQLConfig",
+    "CQLSAConfig",
     "CheckpointError",
     "DataSpec",
     "IQLConfig",

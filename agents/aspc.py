@@ -62,7 +62,8 @@ class ASPC(ActorCritic):
     def build(self) -> None:
         super().build()
         c = self.config
-        start = torch.as_tensor(self.hyper.alpha).expm1().log()  # the inverse of softplus
+        alpha = torch.as_tensor(self.hyper.alpha)
+        start = alpha + torch.log(-torch.expm1(-alpha))  # the inverse of softplus
         self.raw_alpha = nn.Parameter(torch.zeros(self.lead) + start)
         self.register_buffer("mean_q", torch.zeros(self.lead))  # the running average of mean Q
         self.optimizers["alpha"] = Adam([self.raw_alpha], c.alpha_lr)
@@ -81,7 +82,7 @@ class ASPC(ActorCritic):
         return nn.functional.softplus(self.raw_alpha.detach())
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """TD3's; with cloning weights the state's value is fitted to the same target."""
+        """TD3's; with cloning weights the state's value is fitted to the same target, by the same optimizer."""
         next_actions = self.target_actions(batch.next_observations)
         next_q = minimum(self.target_critic(batch.next_observations, next_actions))
         target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.gamma)
@@ -157,8 +158,8 @@ class ASPC(ActorCritic):
     def raw_alpha_gradient(self, slopes: tuple[Tensor, ...], scores: tuple[Tensor, ...]) -> Tensor:
         """d outer loss / d raw_alpha through the actor's last Adam step, () or (P,).
 
-        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter. An entry without moments
-        has not moved and has no derivative.
+        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter. An entry whose second
+        moment is zero has never had a gradient: its step is zero whatever alpha is.
         """
         optimizer = self.optimizers["actor"]
         (beta1, beta2), eps = optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["eps"]
@@ -171,8 +172,8 @@ class ASPC(ActorCritic):
             first = state["exp_avg"] * (share1 / (1.0 - beta1))  # the moments, freed of their start at 0
             root = (state["exp_avg_sq"] * (share2 / (1.0 - beta2))).sqrt()
             scale = root + eps
-            direction = share1 * slope / scale - first * share2 * gradient * slope / (root * scale.square())
-            direction = torch.where(state["exp_avg"] == 0.0, 0.0, direction)
+            curvature = first / scale * (share2 * gradient / root)  # in this order no product leaves float32's range
+            direction = slope / scale * (share1 - torch.where(root == 0.0, 0.0, curvature))
             total -= (score * direction).flatten(len(self.lead)).sum(-1)
         rate = self.hyper.actor_lr * self.actor_lr_factor()
         return rate * total * torch.sigmoid(self.raw_alpha)

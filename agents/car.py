@@ -11,6 +11,8 @@ the rows of the agent's own batch, each replaced by a proposal with the probabil
 """
 
 import dataclasses
+import math
+import warnings
 
 import numpy as np
 import torch
@@ -49,8 +51,12 @@ class CARConfig(SPOTConfig):
         self.check_between("eps_quantile", 0.0, 1.0)
         if self.proposal_share is not None:
             self.check_between("proposal_share", 0.0, 1.0)
-        if self.eps_ood is None and self.warmup_steps == 0:
+        if self.eps_ood is not None:
+            self.check_at_least("eps_ood", -math.inf)
+        elif self.warmup_steps == 0:
             raise ValueError("eps_ood=None is measured during the warm-up: give eps_ood, or warmup_steps above 0")
+        if self.warmup_steps == self.density_steps == 0:
+            raise ValueError("the verifier is fitted in density_steps before the first update or in warmup_steps: both 0")
 
 
 class CAR(SPOT):
@@ -87,8 +93,15 @@ class CAR(SPOT):
         metrics: Metrics = {}
         if not self.online and self.offline_updates == self.config.warmup_steps + 1:
             self.reference.load_state_dict(self.density.state_dict())
-        if not self.online and self.warming:
-            metrics |= self.fit_verifier(batch)
+        if self.warming:
+            if not self.online:
+                metrics |= self.fit_verifier(batch)
+            elif self.online_updates == 1:
+                warnings.warn(
+                    f"CAR goes online after {self.offline_updates} of its {self.config.warmup_steps} warm-up updates: "
+                    "its density of the data is not fitted yet, and stays as it is",
+                    stacklevel=2,
+                )
         loss, critic_metrics = self.critic_loss(batch)
         minimize(loss, self.optimizers["critic"])
         metrics |= critic_metrics
@@ -146,7 +159,7 @@ class CAR(SPOT):
         if self.config.proposal_share is not None:
             share = torch.where(size > 0.0, self.config.proposal_share, 0.0)
         proposed = self.proposing.uniform("proposed", batch.rewards) < per_member(share, batch.rewards)
-        rows = self.proposals.gather(self.proposing.uniform("proposal", batch.rewards))
+        rows = self.proposals.gather(self.proposing.uniform("proposal", batch.rewards.double()))
         observations, actions = rows.split([batch.observations.shape[-1], batch.actions.shape[-1]], dim=-1)
         chosen = proposed.unsqueeze(-1)
         return torch.where(chosen, observations, batch.observations), torch.where(chosen, actions, batch.actions)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-DENSE = 12  # the widest level, log2, that a draw searches as a whole; 4 kB to 32 kB of log weights for each member
+DENSE = 12  # the widest level, log2, that a draw searches as a whole; at most 32 KiB of log weights for each member
 STRIDE = 4  # levels that it goes down at once from there: 16 descendants lie side by side, in two cache lines
 GRAIN = 2.0**-52  # of the masses that share one choice; a uniform double has no finer one
 BELOW_ONE = 1.0 - 2.0**-53  # the largest double below 1
@@ -75,22 +75,22 @@ class LogSumExpTree:
         Draw k lies at (k + uniform_k) / B of the mass: leaf i is drawn B * p_i times, give or take less than 2.
         Raises ValueError for another shape, and RuntimeError where all weights are 0 (as `update`).
         """
-        strata = torch.arange(uniform.shape[-1] if uniform.dim() else 0, device=uniform.device)
-        return self.sample_iid((uniform.double() + strata) / max(len(strata), 1))
+        self._check_uniform(uniform)
+        strata = torch.arange(uniform.shape[-1], device=uniform.device)
+        return self.sample_iid((uniform.double() + strata) / len(strata))
 
     def sample_iid(self, uniform: Tensor) -> Tensor:
         """The same with B independent draws. Float32 reaches 2**24 positions only: give doubles to a large tree."""
-        if uniform.shape[:-1] != self.lead or uniform.dim() == 0:
-            raise ValueError(f"uniform numbers must be {self._shape('B')}, got {tuple(uniform.shape)}")
-        torch._assert_async((self.total > -torch.inf).all(), "every log weight is -inf: there is nothing to draw")
+        self._check_uniform(uniform)
+        total, level = self.total.view(-1, 1), STRIDE * self.strides  # counted from the leaves
+        torch._assert_async((total > -torch.inf).all(), "every log weight is -inf: there is nothing to draw")
         place = uniform.double().clamp(max=BELOW_ONE).reshape(self.members, -1)  # (k + u) / B may have rounded to 1
-        levels = STRIDE * self.strides
-        start, stop = (self.members * factor << (self.depth - levels) for factor in (1, 2))
-        child, place = descend(self.nodes[start:stop].view(self.members, -1), place)
-        node = (child + (self.first.view(-1, 1) >> levels)).reshape(-1)  # (members * B,)
-        place = place.reshape(-1, 1)
+        top = self.nodes[len(self.nodes) >> (level + 1) : len(self.nodes) >> level].view(self.members, -1)
+        child, place = descend(top, total, place)
+        node, place = (child + (self.first.view(-1, 1) >> level)).reshape(-1), place.reshape(-1, 1)  # members * B
         for _ in range(self.strides):
-            child, place = descend(self.nodes.view(-1, 1 << STRIDE).index_select(0, node), place)
+            total = self.nodes.index_select(0, node).unsqueeze(-1)
+            child, place = descend(self.nodes.view(-1, 1 << STRIDE).index_select(0, node), total, place)
             node = (node << STRIDE) + child.squeeze(-1)
         return node.view(uniform.shape) - self.first
 
@@ -113,18 +113,23 @@ class LogSumExpTree:
             left, right = self.nodes[2 * start : 4 * start].view(-1, 2).unbind(-1)
             torch.logaddexp(left, right, out=self.nodes[start : 2 * start])
 
+    def _check_uniform(self, uniform: Tensor) -> None:
+        if uniform.shape[:-1] != self.lead or uniform.dim() == 0:
+            raise ValueError(f"uniform numbers must be {self._shape('B')}, got {tuple(uniform.shape)}")
+
     def _shape(self, last: str) -> str:
         return f"({', '.join([*map(str, self.lead), last])})"
 
 
-def descend(log_weights: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+def descend(log_weights: Tensor, total: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """Which of W siblings a place in the mass of all of them falls on, and its place in the mass of that one.
 
-    log_weights: (R, W), -inf for no mass. place: (R, B) in [0, 1). Returns (R, B) long and (R, B) in [0, 1).
+    log_weights: (R, W), -inf for no mass. total: (R, 1), their logsumexp. place: (R, B) in [0, 1).
+    Returns (R, B) long and (R, B) in [0, 1).
     """
     # Whole multiples of the grain have exact sums in any order: a scan on a GPU is monotonic and repeatable too, and
     # what has no mass takes up no room. A place stays below 1, for x < y gives x / y < 1 in doubles.
-    mass = (log_weights.softmax(-1) / GRAIN).round()  # (R, W)
+    mass = (log_weights - total).exp_().div_(GRAIN).round_()  # (R, W)
     upper = mass.cumsum(-1)
     target = place * upper[:, -1:]
     child = torch.searchsorted(upper, target, right=True)  # the first with target < upper

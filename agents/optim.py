@@ -1,6 +1,6 @@
 """Adam for populations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,15 @@ class Adam(torch.optim.Adam):
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(per_member(factor, gradient))
+
+
+def minimize_together(losses: Sequence[tuple[Tensor, Adam]]) -> None:
+    """One step down each loss, every gradient taken before any parameter moves."""
+    for loss, optimizer in losses:
+        optimizer.zero_grad(set_to_none=True)
+        loss.sum().backward(inputs=optimizer.parameters)
+    for _, optimizer in losses:
+        optimizer.step()
 
 
 def minimize(loss: Tensor, optimizer: Adam, max_norm: float | None = None) -> None:

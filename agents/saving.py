@@ -141,11 +141,12 @@ def member(agent: AgentType, index: int) -> AgentType:
     single = type(agent)(
         agent.spec, seed=agent.seed, device=agent.device, dtype=agent.dtype, precision=agent.precision, **settings
     )
-    own = agent_tensors(single)
-    for group, tensors in agent_tensors(agent).items():
+    own, theirs = agent_tensors(single), agent_tensors(agent)
+    shapes = expected_tensors(single, theirs)
+    for group, tensors in theirs.items():
         for name, tensor in tensors.items():
-            sliced = tensor.shape != own[group][name].shape if name in own[group] else tensor.dim() > 0
-            own[group][name] = (tensor[index] if sliced else tensor).clone()
+            sliced = tensor.shape != shapes.get(group, own.get(group, {}))[name].shape
+            own.setdefault(group, {})[name] = (tensor[index] if sliced else tensor).clone()
     load_agent_tensors(single, own)
     single.set_extra_state(agent.get_extra_state())
     return single

@@ -83,7 +83,7 @@ class ExponentialWeights:
     def __call__(self, advantage: Tensor) -> Tensor:
         """(B,) -> (B,). The exponent is bounded first, so that it cannot overflow."""
         exponent = advantage / per_member(self.temperature, advantage)
-        return exponent.clamp(max=per_member(self.log_largest, exponent)).exp()  # type: ignore[arg-type]
+        return exponent.clamp(max=per_member(self.log_largest, exponent)).exp()
 
 
 class SoftmaxWeights:
@@ -184,7 +184,7 @@ class Weighted(Agent):
     def cloning_loss(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, Metrics]:
         """mean of weight(A) * -log pi(a|s). advantage: (B,), without gradient."""
         limit = per_member(self.hyper.max_advantage, advantage)
-        weights = self.weights(advantage.clamp(max=limit))  # type: ignore[arg-type]
+        weights = self.weights(advantage.clamp(max=limit))
         errors = self.actor.cloning_errors(batch.observations, batch.actions, self.actor_masks(batch.observations))
         loss = (weights * errors).mean(-1)
         return loss, {

@@ -49,7 +49,10 @@ class DeterministicActor(nn.Module):
 
 
 class GaussianActor(nn.Module):
-    """tanh-squashed Gaussian whose mean and log standard deviation come from one MLP."""
+    """tanh-squashed Gaussian whose mean and log standard deviation come from one MLP.
+
+    affine_log_std: initial scale and offset, both learned, of the MLP's log standard deviation; None: as it is.
+    """
 
     LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -59,12 +62,21 @@ class GaussianActor(nn.Module):
         action_size: int,
         hidden: Sequence[int] = (256, 256),
         lead: Sequence[int] = (),
+        affine_log_std: tuple[float, float] | None = None,
     ):
         super().__init__()
         self.trunk = MLP((observation_size, *hidden, 2 * action_size), lead)
+        self.affine = affine_log_std is not None
+        if affine_log_std is not None:
+            scale, offset = affine_log_std
+            self.log_std_scale = nn.Parameter(torch.full(tuple(lead), scale))
+            self.log_std_offset = nn.Parameter(torch.full(tuple(lead), offset))
 
     def distribution(self, observations: Tensor) -> TanhNormal:
         mean, log_std = self.trunk(observations).chunk(2, dim=-1)
+        if self.affine:
+            scale, offset = (p[..., None, None] for p in (self.log_std_scale, self.log_std_offset))
+            log_std = scale * log_std + offset
         return TanhNormal(mean, log_std.clamp(*self.LOG_STD_RANGE))
 
     def forward(self, observations: Tensor) -> Tensor:

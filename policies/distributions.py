@@ -52,8 +52,16 @@ class TanhNormal(NamedTuple):
         before_tanh = torch.atanh(actions.clamp(-1.0 + 1e-5, 1.0 - 1e-5))
         return self._log_prob_before_tanh(before_tanh, (before_tanh - self.mean) * (-self.log_std).exp())
 
+    def log_probs(self, actions: Tensor) -> Tensor:
+        """Log-density of each action dimension, (..., B, A), with the same pull."""
+        before_tanh = torch.atanh(actions.clamp(-1.0 + 1e-5, 1.0 - 1e-5))
+        return self._log_probs_before_tanh(before_tanh, (before_tanh - self.mean) * (-self.log_std).exp())
+
     def _log_prob_before_tanh(self, before_tanh: Tensor, noise: Tensor) -> Tensor:
+        return self._log_probs_before_tanh(before_tanh, noise).sum(-1)
+
+    def _log_probs_before_tanh(self, before_tanh: Tensor, noise: Tensor) -> Tensor:
         gaussian = -0.5 * noise.square() - self.log_std - 0.5 * math.log(2.0 * math.pi)
         # log(1 - tanh(u)^2), written so that it stays finite for large |u|.
         log_slope = 2.0 * (math.log(2.0) - before_tanh - softplus(-2.0 * before_tanh))
-        return (gaussian - log_slope).sum(-1)
+        return gaussian - log_slope

@@ -101,7 +101,7 @@ def test_one_step_of_alpha_is_a_step_of_adam_with_that_rate():
     assert size == pytest.approx(2e-3 * gradient / (gradient + 1e-8), rel=1e-9)  # Adam's first step is of length 1
 
 
-def test_alpha_and_its_average_stay_within_adams_bound_and_above_zero():
+def test_alpha_stays_within_adams_bound_and_above_zero():
     aspc = agent(alpha=0.05, alpha_lr=0.2, policy_delay=1, alpha_lr_steps=30)
     start, rates, furthest = aspc.raw_alpha.item(), 0.0, 0.0
     for _ in range(40):
@@ -165,24 +165,23 @@ def test_the_actors_step_is_that_of_td3bc_with_the_scale_of_before(warm, due):
     alpha = aspc.alpha.item()
     plain = twin(aspc, alpha)
     for one in (aspc, plain):
-        metrics = one.update(batches[-1])
+        one.update(batches[-1])
     assert (aspc.alpha.item() != alpha) == due
     mine, theirs = state(aspc), state(plain)
     for name in theirs:
         torch.testing.assert_close(mine[name], theirs[name], rtol=0.0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
-    assert metrics["actor/loss"].isfinite()
 
 
 def test_with_a_fixed_alpha_it_is_td3bc_with_the_same_critic():
     data = toy_dataset()
     aspc = agent(alpha_lr=1e-30)
     plain = twin(aspc, 2.5)
-    plain.learn_offline(data, 20)
-    aspc.learn_offline(data, 20)
+    plain.learn_offline(data, 12)
+    aspc.learn_offline(data, 12)
     mine, theirs = state(aspc), state(plain)
     for name in theirs:
         torch.testing.assert_close(mine[name], theirs[name], rtol=0.0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
-    moving = agent(alpha_lr=0.1).learn_offline(data, 20)
+    moving = agent(alpha_lr=0.1).learn_offline(data, 12)
     assert not torch.allclose(
         state(moving)["state/policy.actor.trunk.linears.0.weight"],
         theirs["state/policy.actor.trunk.linears.0.weight"],
@@ -409,7 +408,7 @@ def test_the_gradient_of_alpha_is_that_of_double_backpropagation_and_of_finite_d
     assert mine == pytest.approx(differences, rel=1e-4)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 30])
+@pytest.mark.parametrize("steps", [1, 2, 12])
 def test_the_gradient_of_alpha_is_right_from_the_second_step_on(steps):
     mine, double, _ = compare({}, steps)
     assert mine == pytest.approx(double, rel=1e-9)
@@ -418,7 +417,7 @@ def test_the_gradient_of_alpha_is_right_from_the_second_step_on(steps):
 def test_every_choice_of_the_outer_loss_has_a_gradient_of_its_own():
     gradients = []
     for settings in CASES:
-        aspc = warmed(**({"alpha": 2.5} | settings))
+        aspc = warmed(3, **settings)
         aspc.update_actor(toy_batch(8))
         gradients.append(aspc.raw_alpha.grad.item())
     for one, other in pairwise(sorted(gradients)):
@@ -551,6 +550,16 @@ def test_the_value_is_fitted_to_the_critics_target():
     aspc.update(toy_batch())
     names = {name.removeprefix("state/").removeprefix("policy.").split(".")[0] for name in changed(before, aspc)}
     assert names == {"critic", "value"}
+
+
+def test_the_value_is_of_the_state_and_not_of_its_successor():
+    aspc = agent(cloning_weights="exp")
+    constant_(aspc.critic.trunk, [1.0, 2.0])
+    constant_(aspc.target_critic.trunk, [8.0, 4.0])
+    rows = toy_batch()
+    loss = aspc.critic_loss(rows)[0].item()
+    assert aspc.critic_loss(rows._replace(next_observations=-rows.next_observations))[0].item() == loss
+    assert aspc.critic_loss(rows._replace(observations=-rows.observations))[0].item() != pytest.approx(loss, rel=1e-3)
 
 
 # Networks

@@ -59,10 +59,14 @@ def ranked(*each: float):
     return toy_dataset(rows=LENGTH * len(each), rewards=np.repeat(np.array(each), LENGTH))
 
 
+def coefficient_step(ssar: TD3BCSA, batch: Batch, pi: torch.Tensor) -> dict[str, torch.Tensor]:
+    return ssar.update_coefficient(batch, ssar.room(batch, pi), ssar.coefficient(batch.observations))
+
+
 def beta_step(ssar: TD3BCSA, batch: Batch) -> torch.Tensor:
     """What one step does to beta at the batch's states, (B,)."""
     before = ssar.coefficient(batch.observations)
-    ssar.update_coefficient(batch, ssar.actor(batch.observations).detach(), before)
+    coefficient_step(ssar, batch, ssar.actor(batch.observations).detach())
     return (ssar.coefficient(batch.observations) - before).detach()
 
 
@@ -110,7 +114,7 @@ def test_far_actions_count_at_most_one_for_each_dimension():
     ssar, batch = still(), rows(1)._replace(actions=tensor([[1.0, -0.5]]).double())
     ssar.n.zero_()
     pi = torch.ones(1, 2, dtype=torch.float64)
-    metrics = ssar.update_coefficient(batch, pi, ssar.coefficient(batch.observations))
+    metrics = coefficient_step(ssar, batch, pi)
     # Errors 0 and 2.25, which counts as 1: the mean is 0.5, and the region is empty.
     assert metrics["coefficient/room"].item() == pytest.approx(-0.5)
     assert metrics["coefficient/loss"].item() == pytest.approx(-0.5 * BETA, rel=1e-6)
@@ -143,7 +147,7 @@ def test_the_configs_default_rate_moves_beta_in_the_right_direction():
     batch = Batch(*(None if c is None else c.float() for c in at(0.9)))
     before = far.coefficient(batch.observations).double().mean()
     for _ in range(5):
-        far.update_coefficient(batch, far.actor(batch.observations).detach(), far.coefficient(batch.observations))
+        coefficient_step(far, batch, far.actor(batch.observations).detach())
     assert far.coefficient(batch.observations).double().mean() > before
 
 
@@ -261,11 +265,15 @@ def test_n_takes_its_steps_at_the_interval_and_each_member_has_its_own():
     [(400_000, 0, 1.0), (400_000, 200_000, 0.5), (400_000, 400_000, 0.0), (400_000, 500_000, 0.0), (0, 500_000, 1.0)],
 )
 def test_cloning_is_annealed_linearly_online_or_never(steps, updates, expected):
-    ssar = agent(anneal_steps=steps)
+    ssar = still(anneal_steps=steps)
+    constant_(ssar.critic.trunk, [1.0, 1.0, 1.0])  # the Q term is -1
     ssar.online_updates = updates
-    assert ssar.anneal == 1.0  # offline
-    ssar.online = True
-    assert ssar.anneal == pytest.approx(expected)
+    for online, share in ((False, 1.0), (True, expected)):
+        ssar.online = online
+        loss = ssar.update_actor(at(0.5))["actor/loss"].item()
+        assert loss + 1.0 == pytest.approx(share * 0.1, rel=1e-6, abs=1e-12)  # beta 0.4 times the error 0.25
+        constant_(ssar.actor.trunk, 0.0)
+        constant_(ssar.coefficient.trunk, LN2)
 
 
 def test_the_coefficient_its_moments_and_n_are_frozen_online_and_the_actor_is_not():

@@ -3,7 +3,11 @@
 from agents import (
     AGENTS,
     ASPC,
+    AWAC,
     CAR,
+    CQL,
+    CQLSA,
+    IQL,
     PARS,
     SPOT,
     TD3,
@@ -25,7 +29,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AGENTS",
     "ASPC",
+    "AWAC",
     "CAR",
+    "CQL",
+    "CQLSA",
+    "IQL",
     "PARS",
     "SPOT",
     "TD3",

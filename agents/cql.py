@@ -1,0 +1,214 @@
+"""CQL: soft actor-critic whose critics are pushed down where the policy and chance go, and up at the data.
+
+Kumar et al. 2020, "Conservative Q-Learning for Offline Reinforcement Learning", arXiv 2006.04779; the variant CQL(H)
+with importance sampling, in the settings of its re-runs (CORL). With target_gap the penalty's weight is a Lagrange
+multiplier. All losses of an update see the parameters of before it.
+"""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+
+from agents.base import Agent, Metrics
+from agents.batch import Batch
+from agents.config import AgentConfig, Hyper
+from agents.draws import Draws
+from agents.losses import per_member, polyak_, td_target
+from agents.optim import Adam, minimize_together
+from policies import Critic, GaussianActor, Policy, TanhNormal, minimum, orthogonal_
+from policies.mlp import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class CQLConfig(AgentConfig):
+    normalize_observations: bool = True
+    actor_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU of the critics
+    n_critics: int = 2
+    actor_lr: Hyper = 3e-5
+    critic_lr: Hyper = 3e-4
+    gamma: Hyper = 0.99
+    tau: Hyper = 0.005  # weight of the new parameters in the targets
+    target_delay: int = 1  # updates for each step of the targets
+    entropy_weight: Hyper = 1.0  # times the learned temperature of SAC
+    cql_alpha: Hyper = 10.0  # weight of the penalty
+    penalty_actions: int = 10  # of each kind: uniform, the policy's, the policy's at the next state
+    penalty_temperature: Hyper = 1.0
+    importance_sampling: bool = True  # False: without the proposals' densities, the data's own action among them
+    target_gap: float | None = None  # the multiplier keeps the penalty near it; None: a fixed weight
+    gap_min: float | None = None  # bounds of the penalty of one sample
+    gap_max: float | None = None
+    max_backup: bool = False  # the target takes the best of penalty_actions of the policy's
+    backup_entropy: bool = False
+    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
+    reward_shift: Hyper = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("actor_lr", "critic_lr", "reward_scale", "penalty_temperature"):
+            self.check_positive(name)
+        for name in ("gamma", "tau"):
+            self.check_between(name, 0.0, 1.0)
+        for name in ("cql_alpha", "entropy_weight"):
+            self.check_at_least(name, 0.0)
+        for name in ("n_critics", "penalty_actions", "target_delay"):
+            self.check_at_least(name, 1)
+
+
+class CQL(Agent):
+    Config = CQLConfig
+    config: CQLConfig
+
+    def build(self) -> None:
+        c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+        actor = GaussianActor(*sizes, c.actor_hidden, self.lead, affine_log_std=(1.0, -1.0))
+        critic, self.target_critic = (
+            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm) for _ in range(2)
+        )
+        orthogonal_(critic.trunk, math.sqrt(2.0), 1e-2)
+        low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
+        self.policy = Policy(actor, critic, sizes[0], low, high, minimum)
+        self.target_critic.requires_grad_(False).load_state_dict(critic.state_dict())
+        self.log_alpha = nn.Parameter(torch.zeros(self.lead))
+        self.optimizers = {
+            "alpha": Adam([self.log_alpha], c.actor_lr),
+            "actor": Adam(actor.parameters(), c.actor_lr),
+            "critic": Adam(critic.parameters(), c.critic_lr),
+        }
+        if c.target_gap is not None:
+            self.log_multiplier = nn.Parameter(torch.ones(self.lead))
+            self.optimizers["multiplier"] = Adam([self.log_multiplier], c.critic_lr)
+
+    @property
+    def actor(self) -> GaussianActor:
+        return self.policy.actor  # type: ignore[return-value]
+
+    @property
+    def critic(self) -> Critic:
+        return self.policy.critic
+
+    @property
+    def alpha(self) -> Tensor:
+        """SAC's temperature, () or (P,)."""
+        return self.hyper.entropy_weight * self.log_alpha.detach().exp()
+
+    def scaled_rewards(self, batch: Batch) -> Tensor:
+        """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
+        scale, shift = (per_member(h, batch.rewards) for h in (self.hyper.reward_scale, self.hyper.reward_shift))
+        return scale * batch.rewards + shift
+
+    def update(self, batch: Batch) -> Metrics:
+        self.updates += 1
+        actions, log_prob = self.actor.distribution(batch.observations).sample(
+            self.draws.normal("policy_xi", batch.actions)
+        )
+        alpha_loss = -(self.log_alpha * (log_prob.detach().mean(-1) - self.spec.action_size))  # equation 18 of SAC
+        actor_loss, metrics = self.actor_loss(batch, actions, log_prob)
+        critic_loss, gaps, critic_metrics = self.critic_loss(batch)
+        losses = {"alpha": alpha_loss, "actor": actor_loss, "critic": critic_loss}
+        if self.config.target_gap is not None:
+            losses["multiplier"] = self.multiplier_loss(batch, gaps)
+        minimize_together([(loss, self.optimizers[name]) for name, loss in losses.items()])
+        metrics |= critic_metrics | self.after_step(batch)
+        if self.updates % self.config.target_delay == 0:
+            polyak_(list(self.target_critic.parameters()), list(self.critic.parameters()), self.hyper.tau)
+        return metrics | {"alpha/loss": alpha_loss.detach(), "alpha/value": self.alpha}
+
+    def after_step(self, batch: Batch) -> Metrics:
+        """What a paper adds once the networks have moved; nothing."""
+        return {}
+
+    def actor_loss(self, batch: Batch, actions: Tensor, log_prob: Tensor) -> tuple[Tensor, Metrics]:
+        """mean alpha * log pi - min Q(s, a). actions (B, A) and log_prob (B,): the policy's."""
+        q = minimum(self.critic(batch.observations, actions))  # (B,)
+        loss = (per_member(self.alpha, q) * log_prob - q).mean(-1)
+        return loss, {"actor/loss": loss.detach(), "actor/q": q.detach().mean(-1), "actor/entropy": -log_prob.mean(-1)}
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
+        """TD errors plus the weighted penalty, summed over the critics; equation 4. Also the penalties (E, B)."""
+        target_q = td_target(self.scaled_rewards(batch), batch.terminations, self.next_q(batch), self.hyper.gamma)
+        proposals, log_densities = self.proposals(batch)  # (B, K, A), (B, K)
+        every = torch.cat([batch.actions.unsqueeze(-2), proposals], dim=-2)
+        qs = score(self.critic, batch.observations, every)  # (E, B, 1 + K)
+        q = qs[..., 0]
+        others = qs[..., 1:] - log_densities.unsqueeze(-3) if self.config.importance_sampling else qs
+        temperature = per_member(self.hyper.penalty_temperature, others)
+        gaps = per_member(self.hyper.penalty_temperature, q) * (others / temperature).logsumexp(-1) - q
+        if self.config.gap_min is not None or self.config.gap_max is not None:
+            gaps = gaps.clamp(self.config.gap_min, self.config.gap_max)  # (E, B)
+        td = (q - target_q.unsqueeze(-2)).square().mean(-1)  # (E,)
+        weight = self.penalty_weight(batch).unsqueeze(-2)
+        if self.config.target_gap is None:
+            penalty = (weight * gaps).mean(-1)
+        else:
+            surplus = (weight * (gaps - self.config.target_gap)).mean(-1)
+            penalty = per_member(self.multiplier.detach(), surplus) * surplus
+        loss = (td + penalty).sum(-1)
+        return (
+            loss,
+            gaps,
+            {
+                "critic/loss": loss.detach(),
+                "critic/td": td.detach().sum(-1),
+                "critic/gap": gaps.detach().mean((-2, -1)),
+                "critic/q": q.detach().mean((-2, -1)),
+            },
+        )
+
+    def multiplier_loss(self, batch: Batch, gaps: Tensor) -> Tensor:
+        """Raises the multiplier where the penalties (E, B) are above target_gap. For two critics their mean."""
+        surplus = (self.penalty_weight(batch).unsqueeze(-2) * (gaps.detach() - self.config.target_gap)).mean(-1)
+        return -self.multiplier * surplus.mean(-1)
+
+    @property
+    def multiplier(self) -> Tensor:
+        return self.log_multiplier.exp().clamp(max=1e6)
+
+    def penalty_weight(self, batch: Batch) -> Tensor:
+        """Each sample's weight of the penalty, (B,)."""
+        return torch.zeros_like(batch.rewards) + per_member(self.hyper.cql_alpha, batch.rewards)
+
+    @torch.no_grad()
+    def next_q(self, batch: Batch) -> Tensor:
+        """The targets' minimum at an action of the policy's, or at the best of several, (B,)."""
+        distribution = self.actor.distribution(batch.next_observations)
+        count = self.config.penalty_actions if self.config.max_backup else 1
+        actions, log_prob = several(distribution, self.draws, "next_xi", count)  # (B, count, A), (B, count)
+        q, best = score(self.target_critic, batch.next_observations, actions).amin(-3).max(-1, keepdim=True)
+        if self.config.backup_entropy:
+            q = q - per_member(self.alpha, q) * log_prob.gather(-1, best)
+        return q.squeeze(-1)
+
+    @torch.no_grad()
+    def proposals(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Actions (B, 3M, A) that the penalty asks about at s, and their log-densities (B, 3M).
+
+        Uniform ones, the policy's at the next state, and the policy's at the state: all are judged at the state.
+        """
+        count, size = self.config.penalty_actions, self.spec.action_size
+        like = batch.actions.unsqueeze(-2).expand(*batch.actions.shape[:-1], count, size)
+        uniform = 2.0 * self.draws.uniform("random_actions", like) - 1.0
+        here = several(self.actor.distribution(batch.observations), self.draws, "current_xi", count)
+        there = several(self.actor.distribution(batch.next_observations), self.draws, "next_repeat_xi", count)
+        density = torch.full_like(uniform[..., 0], -size * math.log(2.0))
+        return torch.cat([uniform, there[0], here[0]], dim=-2), torch.cat([density, there[1], here[1]], dim=-1)
+
+    def explore(self, observations: Tensor) -> Tensor:
+        """A draw from the policy."""
+        return self.policy.sample(observations, self.acting.normal("exploration", self.policy(observations)))
+
+
+def several(distribution: TanhNormal, draws: Draws, name: str, count: int) -> tuple[Tensor, Tensor]:
+    """`count` actions for each row, (B, count, A), and their log-densities (B, count)."""
+    mean, log_std = (part.unsqueeze(-2) for part in distribution)
+    noise = draws.normal(name, mean.expand(*mean.shape[:-2], count, mean.shape[-1]))
+    return TanhNormal(mean, log_std).sample(noise)
+
+
+def score(critic: Critic, observations: Tensor, actions: Tensor) -> Tensor:
+    """qs (E, B, K) of K actions (B, K, A) for each observation (B, O), as one flat batch."""
+    repeated = observations.unsqueeze(-2).expand(*actions.shape[:-1], -1)
+    return critic(repeated.flatten(-3, -2), actions.flatten(-3, -2)).unflatten(-1, actions.shape[-3:-1])

@@ -1,0 +1,87 @@
+"""CQL with SSAR: the penalty weighted state by state, and only where the data deserve it.
+
+Luo et al. 2025, arXiv 2505.19923; see agents/selective.py for what it shares with TD3+BC's version. beta(s), about
+cql_alpha at first, takes the place of the penalty's one weight. The trust region is n standard deviations of the policy
+to either side, and at most n tenths of the half box.
+"""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from agents.base import Metrics
+from agents.batch import Batch
+from agents.config import Hyper
+from agents.cql import CQL, CQLConfig
+from agents.losses import per_member
+from agents.selective import Selective, SelectiveConfig
+from policies import TanhNormal
+from policies.mlp import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class CQLSAConfig(SelectiveConfig, CQLConfig):
+    critic_norm: Norm = "before"
+    coefficient_lr: Hyper = 1e-8
+    cloning_weight: Hyper = 0.0  # of |a_pi - a|^2 in the actor's loss; AntMaze: 0.5
+    region_step: float = 0.1  # largest half width of the trust region for each unit of n, in half boxes
+    n_floor: float = 10.0  # log-densities of the data count no lower than at this n
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least("cloning_weight", 0.0)
+        for name in ("region_step", "n_floor"):
+            self.check_positive(name)
+
+
+class CQLSA(Selective, CQL):
+    """update and critic_loss are CQL's."""
+
+    Config = CQLSAConfig
+    config: CQLSAConfig
+    scaled_rewards = CQL.scaled_rewards
+
+    def build(self) -> None:
+        super().build()
+        self.build_selection(1.5 * self.hyper.cql_alpha, self.hyper.gamma)
+
+    @torch.no_grad()
+    def penalty_weight(self, batch: Batch) -> Tensor:
+        """beta(s), zero where the row is not trusted; online it falls along a cosine."""
+        assert batch.trusted is not None
+        anneal = math.cos(0.5 * math.pi * self.online_share)
+        return anneal * self.coefficient(batch.observations) * (batch.trusted if self.config.mask_cloning else 1.0)
+
+    def actor_loss(self, batch: Batch, actions: Tensor, log_prob: Tensor) -> tuple[Tensor, Metrics]:
+        loss, metrics = super().actor_loss(batch, actions, log_prob)
+        weight = self.hyper.cloning_weight
+        if isinstance(weight, Tensor) or weight > 0.0:
+            loss = loss + weight * (actions - batch.actions).square().sum(-1).mean(-1)
+            metrics["actor/loss"] = loss.detach()
+        return loss, metrics
+
+    def after_step(self, batch: Batch) -> Metrics:
+        """Offline, a step of the coefficient, with the actor of after its own."""
+        if self.online:
+            return {}
+        beta = self.coefficient(batch.observations)
+        return self.update_coefficient(batch, self.room(batch), beta) | {"coefficient/beta": beta.detach().mean(-1)}
+
+    @torch.no_grad()
+    def room(self, batch: Batch) -> Tensor:
+        """log pi(a|s) - C_n(s), a mean over the dimensions, (B,); equations 5 and 6."""
+        distribution = self.actor.distribution(batch.observations)
+        floor = self.threshold(distribution, torch.as_tensor(self.config.n_floor).to(batch.rewards))
+        log_probs = torch.maximum(distribution.log_probs(batch.actions), floor)
+        return (log_probs - self.threshold(distribution, self.n)).mean(-1)
+
+    def threshold(self, distribution: TanhNormal, n: Tensor) -> Tensor:
+        """C_n, (B, A): the lower of the log-densities at the two ends of the trust region of size n."""
+        mean, log_std = distribution
+        n = per_member(n, mean)  # type: ignore[assignment]
+        centre, reach = torch.tanh(mean), n * self.config.region_step
+        ends = [torch.tanh(mean + side * n * log_std.exp()).clamp(-0.99999, 0.99999) for side in (1.0, -1.0)]
+        log_probs = [distribution.log_probs(end.clamp(centre - reach, centre + reach)) for end in ends]
+        return torch.minimum(*log_probs)
