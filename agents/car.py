@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.base import Metrics
 from agents.batch import Batch
-from agents.config import Hyper
+from agents.config import Hyper, as_values
 from agents.draws import Draws
 from agents.losses import per_member
 from agents.optim import Adam, minimize
@@ -51,9 +51,9 @@ class CARConfig(SPOTConfig):
         self.check_between("eps_quantile", 0.0, 1.0)
         if self.proposal_share is not None:
             self.check_between("proposal_share", 0.0, 1.0)
-        if self.eps_ood is not None:
-            self.check_at_least("eps_ood", -math.inf)
-        elif self.warmup_steps == 0:
+        if self.eps_ood is not None and any(math.isnan(value) for value in as_values(self.eps_ood)):
+            raise ValueError(f"eps_ood must be a number, inf to accept every proposal, got {self.eps_ood}")
+        if self.eps_ood is None and self.warmup_steps == 0:
             raise ValueError("eps_ood=None is measured during the warm-up: give eps_ood, or warmup_steps above 0")
         if self.warmup_steps == self.density_steps == 0:
             raise ValueError("the verifier is fitted in density_steps before the first update or in warmup_steps: both 0")
