@@ -35,6 +35,7 @@ SMALL = {
     "coefficient_lr": 1e-3,
     "n_interval": 2,
     "filter_steps": 3,
+    "penalty_actions": 2,
     "alpha_interval": 1,
 }
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import AGENTS, TD3BC, CheckpointError, load
 from agents.checkpoint import read_checkpoint, write_checkpoint
-from tests.data import ToyEnv, assert_same_state, tiny, toy_dataset
+from tests.data import ToyEnv, assert_same_state, prepared, tiny, toy_dataset
 
 EVERY = pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
 NARROW = {"actor_hidden": (4,), "critic_hidden": (4,)}
@@ -104,7 +104,7 @@ def test_an_agent_of_another_class_is_named_with_its_loader(cls, tmp_path):
 
 def test_an_agent_that_this_version_does_not_know_is_named(path):
     rewrite(path, lambda config, _: config.update({"class": "DQN"}))
-    with pytest.raises(CheckpointError, match=r"holds a DQN; this version knows TD3BC"):
+    with pytest.raises(CheckpointError, match=r"holds a DQN; this version knows TD3, TD3BC"):
         load(path)
 
 
@@ -261,7 +261,8 @@ def interrupt_at(step: int):
 def test_ctrl_c_finishes_the_step_saves_and_gives_the_handler_back(cls, online, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
-    data, agent = toy_dataset(), tiny(cls, updates_per_step=1)
+    data = toy_dataset()
+    agent = prepared(cls, data, updates_per_step=1)
     learn = partial(agent.finetune_online, ToyEnv(), dataset=data) if online else partial(agent.learn_offline, data)
     with pytest.raises(KeyboardInterrupt, match=rf"stopped after 3 of 10 steps; .*{cls.__name__}_interrupted\.zip"):
         learn(total_timesteps=10, callback=interrupt_at(3))

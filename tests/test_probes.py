@@ -15,6 +15,8 @@ FAST |= dict.fromkeys(("actor_lr", "critic_lr", "value_lr"), 3e-3)
 OWN = {
     "PARS": {"reward_scale": 2.0, "alpha": 1e-4},  # the paper's scales need the paper's number of updates
     # Its equal biases make every unit the same at an observation of zeros, and they die together.
+    "CQL": {"cql_alpha": 1e-3, "entropy_weight": 0.1},  # pessimism and entropy would show in the values
+    "CQLSA": {"cql_alpha": 1e-3, "entropy_weight": 0.1, "critic_norm": "none"},
     "AWAC": {"temperature": 0.05},  # of rewards up to 1
     "IQL": {"temperature": 0.05, "tau": 0.5, "orthogonal": False},  # zero biases are dead at an observation of zeros
     "ReBRAC": {"normalize_observations": True},
