@@ -109,8 +109,8 @@ def on_td3bc(dataset: OfflineDataset) -> dict[str, Agent]:
         "TD3BCSA": TD3BCSA(dataset),
         "SPOT, VAE 2x256": SPOT(dataset, density_hidden=small),
         "SPOT": SPOT(dataset),
-        "CAR, VAEs 2x256": CAR(dataset, density_hidden=small, warmup_steps=0, eps_ood=0.5),
-        "CAR": CAR(dataset, warmup_steps=0, eps_ood=0.5),
+        "CAR, VAEs 2x256": CAR(dataset, density_hidden=small, density_steps=1, warmup_steps=0, eps_ood=0.5),
+        "CAR": CAR(dataset, density_steps=1, warmup_steps=0, eps_ood=0.5),
     }
     return agents
 
