@@ -14,6 +14,7 @@ from agents.losses import per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam, minimize
 from policies import Critic, DeterministicActor, Policy, minimum
 from policies.mlp import Norm
+from policies.residual import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class ActorCriticConfig(AgentConfig):
     critic_hidden: tuple[int, ...] = (256, 256)
     actor_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU
     critic_norm: Norm = "none"
+    actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
+    critic_network: Network = "mlp"
     n_critics: int = 2
     actor_lr: Hyper = 3e-4
     critic_lr: Hyper = 3e-4
@@ -67,10 +70,10 @@ class ActorCritic(Agent):
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
 
         def actor() -> DeterministicActor:
-            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm)
+            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm, c.actor_network)
 
         def critic() -> Critic:
-            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm)
+            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network)
 
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor(), critic(), self.spec.observation_size, low, high, self.aggregate)
@@ -124,7 +127,7 @@ class ActorCritic(Agent):
         return (pi + noise).clamp(-1.0, 1.0)
 
     def update(self, batch: Batch) -> Metrics:
-        self.updates += 1
+        self.begin_update()
         loss, metrics = self.critic_loss(batch)
         minimize(loss, self.optimizers["critic"])
         if self.updates % self.policy_delay == 0:

@@ -33,7 +33,7 @@ class AWAC(Weighted):
     Config = AWACConfig
 
     def update(self, batch: Batch) -> Metrics:
-        self.updates += 1
+        self.begin_update()
         loss, metrics = self.critic_loss(batch)
         minimize(loss, self.optimizers["critic"])
         loss, actor_metrics = self.cloning_loss(batch, self.sampled_advantage(batch))

@@ -22,7 +22,7 @@ from agents.draws import Draws
 from agents.optim import Adam
 from agents.replay import Layout, Table
 from agents.spec import Dataset, DataSpec
-from policies import Policy
+from policies import Policy, ResidualMLP
 
 Metrics = dict[str, Tensor]
 CHUNK = 100_000  # rows that the normaliser looks at in one go
@@ -97,6 +97,7 @@ class Agent(nn.Module):
 
         with self._seeded(streams[3]):
             self.build()
+        self.residual = [module for module in self.modules() if isinstance(module, ResidualMLP)]
         if not isinstance(dataset, DataSpec) and self.config.normalize_observations:
             self._fit_normalizer(dataset.column("observations"))
         if env is not None:
@@ -140,6 +141,12 @@ class Agent(nn.Module):
     def starting_rows(self, table: Table, dataset: Dataset) -> Tensor:
         """Indices of the dataset's rows that the online buffer begins with."""
         return training.starting_rows(self.config, dataset).to(self.device)
+
+    def begin_update(self) -> None:
+        """What every update begins with: it counts, and spectral norms are brought up to date."""
+        self.updates += 1
+        for network in self.residual:
+            network.power_iteration_()
 
     # Learning -------------------------------------------------------------------------------------------------------
 

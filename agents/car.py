@@ -56,7 +56,9 @@ class CARConfig(SPOTConfig):
         if self.eps_ood is None and self.warmup_steps == 0:
             raise ValueError("eps_ood=None is measured during the warm-up: give eps_ood, or warmup_steps above 0")
         if self.warmup_steps == self.density_steps == 0:
-            raise ValueError("the verifier is fitted in density_steps before the first update or in warmup_steps: both 0")
+            raise ValueError(
+                "the verifier is fitted in density_steps before the first update or in warmup_steps: both 0"
+            )
 
 
 class CAR(SPOT):
@@ -89,7 +91,7 @@ class CAR(SPOT):
         return self.offline_updates <= self.config.warmup_steps
 
     def update(self, batch: Batch) -> Metrics:
-        self.updates += 1
+        self.begin_update()
         metrics: Metrics = {}
         if not self.online and self.offline_updates == self.config.warmup_steps + 1:
             self.reference.load_state_dict(self.density.state_dict())

@@ -101,7 +101,7 @@ class CQL(Agent):
         return scale * batch.rewards + shift
 
     def update(self, batch: Batch) -> Metrics:
-        self.updates += 1
+        self.begin_update()
         actions, log_prob = self.actor.distribution(batch.observations).sample(
             self.draws.normal("policy_xi", batch.actions)
         )
@@ -160,6 +160,7 @@ class CQL(Agent):
 
     def multiplier_loss(self, batch: Batch, gaps: Tensor) -> Tensor:
         """Raises the multiplier where the penalties (E, B) are above target_gap. For two critics their mean."""
+        assert self.config.target_gap is not None
         surplus = (self.penalty_weight(batch).unsqueeze(-2) * (gaps.detach() - self.config.target_gap)).mean(-1)
         return -self.multiplier * surplus.mean(-1)
 

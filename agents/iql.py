@@ -53,6 +53,8 @@ class IQLConfig(WeightedConfig):
         self.check_at_least("infeasible_weight", 0.0)
         if self.return_range is not None:
             self.check_positive("return_range")
+        if self.dropout > 0.0 and self.actor_network == "residual":
+            raise ValueError("dropout is for actor_network='mlp': give dropout=0.0 with residual networks")
         if self.policy == "deterministic" and self.advantage == "policy":
             raise ValueError("advantage='policy' samples the policy: give policy='gaussian', or advantage='value'")
 
@@ -74,7 +76,7 @@ class IQL(Weighted):
         if c.policy == "gaussian":
             return super().new_actor()
         sizes = (self.spec.observation_size, self.spec.action_size)
-        return DeterministicActor(*sizes, c.actor_hidden, self.lead, norm=c.actor_norm)
+        return DeterministicActor(*sizes, c.actor_hidden, self.lead, norm=c.actor_norm, network=c.actor_network)
 
     def initialize(self) -> None:
         if self.config.orthogonal:
@@ -85,7 +87,7 @@ class IQL(Weighted):
         return self.reward_unit * super().scaled_rewards(batch)
 
     def update(self, batch: Batch) -> Metrics:
-        self.updates += 1
+        self.begin_update()
         loss, metrics = self.value_loss(batch)
         minimize(loss, self.optimizers["value"])
         if self.config.advantage == "value":

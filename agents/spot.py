@@ -50,6 +50,8 @@ class SPOTConfig(ActorCriticConfig):
         for name in ("latent_samples", "decay_steps"):
             self.check_at_least(name, 1)
         self.check_at_least("density_steps", 0)
+        if self.dropout > 0.0 and self.actor_network == "residual":
+            raise ValueError("dropout is for actor_network='mlp': give dropout=0.0 with residual networks")
 
 
 class SPOT(ActorCritic):

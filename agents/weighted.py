@@ -21,6 +21,7 @@ from agents.losses import per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam
 from policies import BoxNormal, Critic, DeterministicActor, NormalActor, Pessimistic, Policy, mean, minimum
 from policies.mlp import Norm
+from policies.residual import Network
 
 Aggregate = Callable[[Tensor], Tensor]
 
@@ -31,6 +32,8 @@ class WeightedConfig(AgentConfig):
     critic_hidden: tuple[int, ...] = (256, 256)
     actor_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU
     critic_norm: Norm = "none"
+    actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
+    critic_network: Network = "mlp"
     n_critics: int = 2
     policy_mean: Literal["tanh", "linear"] = "tanh"
     policy_std: float | None = None  # fixed; None: learned, one number for each action dimension
@@ -113,7 +116,7 @@ class Weighted(Agent):
         )
 
         def critic() -> Critic:
-            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm)
+            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network)
 
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(self.new_actor(), critic(), sizes[0], low, high, self.aggregate)
@@ -136,6 +139,7 @@ class Weighted(Agent):
             c.policy_std,
             (c.log_std_min, 2.0),
             c.per_dimension,
+            c.actor_network,
         )
 
     def initialize(self) -> None:

@@ -10,7 +10,6 @@ report.json  how far onnxruntime is from torch.
 Everything is float32. Observations and actions are in the units of the environment: normaliser and box are inside.
 """
 
-import copy
 import dataclasses
 import hashlib
 import io
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from agents.base import Agent
 from agents.checkpoint import write_whole
-from policies import Policy
+from policies import Policy, folded
 
 try:
     import onnx
@@ -86,7 +85,7 @@ def export_onnx(agent: Agent, directory: str | os.PathLike, evaluation_samples: 
         raise NotADirectoryError(f"{directory} is a file; export_onnx needs the name of a directory")
 
     graphs = {"actor": ACTOR, "critic": CRITIC, "policy": SEARCH if samples > 1 else ACTOR}
-    policy = copy.deepcopy(agent.policy).to("cpu", torch.float32).eval().requires_grad_(False)
+    policy = folded(agent.policy).to("cpu", torch.float32).eval().requires_grad_(False)
     methods = Methods(policy, tuple(dict.fromkeys(graphs.values())))
     generator = torch.Generator().manual_seed(0)
     batches = [draw(policy, size, samples, generator) for size in BATCHES]

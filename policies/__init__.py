@@ -7,6 +7,7 @@ from policies.density import ConditionalVAE, Density, GaussianDensity
 from policies.distributions import BoxNormal, TanhNormal
 from policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_
 from policies.policy import Policy
+from policies.residual import ResidualMLP, SpectralLinear, folded
 
 __all__ = [
     "MLP",
@@ -23,9 +24,12 @@ __all__ = [
     "NormalActor",
     "Pessimistic",
     "Policy",
+    "ResidualMLP",
+    "SpectralLinear",
     "TanhNormal",
     "Value",
     "final_uniform_",
+    "folded",
     "hidden_bias_",
     "mean",
     "minimum",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from policies.distributions import BoxNormal, TanhNormal
 from policies.mlp import MLP, Norm
+from policies.residual import Network, trunk
 
 
 class DeterministicActor(nn.Module):
@@ -25,10 +26,11 @@ class DeterministicActor(nn.Module):
         lead: Sequence[int] = (),
         search_noise: float = 0.2,
         norm: Norm = "none",
+        network: Network = "mlp",
     ):
         super().__init__()
         self.search_noise = search_noise
-        self.trunk = MLP((observation_size, *hidden, action_size), lead, norm)
+        self.trunk = trunk(network, (observation_size, *hidden, action_size), lead, norm)
 
     def forward(self, observations: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """The action, (..., B, A). masks: dropout in training, one (..., B, width) for each hidden layer."""
@@ -114,9 +116,10 @@ class NormalActor(nn.Module):
         std: float | None = None,
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         per_dimension: bool = False,
+        network: Network = "mlp",
     ):
         super().__init__()
-        self.trunk = MLP((observation_size, *hidden, action_size), lead, norm)
+        self.trunk = trunk(network, (observation_size, *hidden, action_size), lead, norm)
         self.mean, self.log_std_range, self.per_dimension = mean, log_std_range, per_dimension
         if std is None:
             self.log_std = nn.Parameter(torch.zeros(*lead, action_size))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.mlp import MLP, Members, Norm
+from policies.residual import Network, trunk
 
 
 def minimum(qs: Tensor) -> Tensor:
@@ -46,11 +47,12 @@ class Critic(nn.Module):
         members: int = 2,
         lead: Sequence[int] = (),
         norm: Norm = "none",
+        network: Network = "mlp",
     ):
         super().__init__()
         self.members = members
         sizes = (observation_size + action_size, *hidden, 1)
-        self.trunk = MLP(sizes, (*lead, members), norm)
+        self.trunk = trunk(network, sizes, (*lead, members), norm)
 
     def forward(self, observations: Tensor, actions: Tensor, members: Members = None) -> Tensor:
         """qs (..., E, B); with members, indices (..., k) or a slice, only those, (..., k, B)."""

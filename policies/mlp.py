@@ -90,6 +90,9 @@ class MLP(nn.Module):
         self.linears = nn.ModuleList(Linear(i, o, lead) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(LayerNorm(width, lead) for width in sizes[1:-1] if norm != "none")
 
+    def power_iteration_(self) -> None:
+        """Brings what a network estimates of its own weights up to date, once an update; here nothing is estimated."""
+
     def forward(self, x: Tensor, members: Members = None, masks: Sequence[Tensor] = ()) -> Tensor:
         """x: (..., B, in), broadcast to the leading dimensions -> (*lead, B, out). members runs only some of them.
 
@@ -121,6 +124,7 @@ def orthogonal_(mlp: MLP, gain: float, last_gain: float | None = None) -> None:
         for weight in linear.weight.flatten(0, -3) if linear.weight.dim() > 2 else [linear.weight]:  # type: ignore
             nn.init.orthogonal_(weight, last_gain if last else gain)  # type: ignore[arg-type]
         linear.bias.zero_()  # type: ignore[operator]
+    mlp.power_iteration_()
 
 
 @torch.no_grad()

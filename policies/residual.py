@@ -9,17 +9,18 @@ vector u of size out and the right vector v of size in, in actors and critics al
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from policies.mlp import MLP, LayerNorm, Linear, Members, pick
-from policies.mlp import orthogonal_ as mlp_orthogonal_
+from policies.mlp import MLP, LayerNorm, Linear, Members, Norm, pick
 
 EPS = 1e-12  # of the vectors' norms
 
+# "mlp": hidden layers of the given widths; "residual": as many residual blocks, all of one width.
+Network = Literal["mlp", "residual"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -123,11 +124,17 @@ class ResidualMLP(MLP):
                 linear.power_iteration_()
 
 
-def orthogonal_(mlp: MLP, gain: float, last_gain: float | None = None) -> None:
-    """policies.mlp.orthogonal_ for any MLP; the sigmas of a residual one then are the gain, exactly."""
-    mlp_orthogonal_(mlp, gain, last_gain)
-    if isinstance(mlp, ResidualMLP):
-        mlp.power_iteration_()
+def trunk(network: Network, sizes: Sequence[int], lead: Sequence[int] = (), norm: Norm = "none") -> MLP:
+    """The network of an actor or a critic: a plain MLP, or a residual one with a block for each hidden entry."""
+    if network == "mlp":
+        return MLP(sizes, lead, norm)
+    widths = sizes[1:-1]
+    if len(set(widths)) != 1 or norm != "none":
+        raise ValueError(
+            f"a residual network has blocks of one width and its own LayerNorm: got hidden widths {tuple(widths)} and "
+            f"norm={norm!r}; give equal widths, one for each block, and norm='none'"
+        )
+    return ResidualMLP((sizes[0], widths[0], sizes[-1]), len(widths), lead)
 
 
 def folded(module: Module) -> Module:

@@ -1,4 +1,4 @@
-"""ASPC: the invariants of aspc.md, section 7. Its actor and critic alone are those of TD3+BC."""
+"""ASPC (arXiv 2508.19900): what must hold of its learned scale. Its actor and critic alone are those of TD3+BC."""
 
 import copy
 from dataclasses import dataclass
@@ -315,7 +315,7 @@ def warmed(steps: int = 5, **settings) -> ASPC:
 
 @dataclass
 class InnerStep:
-    """The actor's next step and its outer loss as differentiable functions of raw_alpha; aspc.md, 3.4 and 3.5.
+    """The actor's next step and its outer loss as differentiable functions of raw_alpha.
 
     What the outer loss holds constant is frozen at its value for the present raw_alpha.
     """

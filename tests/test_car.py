@@ -1,5 +1,6 @@
-"""CAR: the invariants of car.md, section 7."""
+"""CAR: the invariants that its paper implies, its phases, its memory and its tools."""
 
+import csv
 from collections import deque
 
 import numpy as np
@@ -12,7 +13,9 @@ from agents.config import load_preset
 from agents.proposals import Proposals
 from tests.data import (
     ACT,
+    BOX,
     HIGH,
+    LENGTH,
     LOW,
     OBS,
     FixedDraws,
@@ -27,6 +30,7 @@ from tests.data import (
     toy_dataset,
     whole,
 )
+from zoo.callbacks import ReferenceReturn
 from zoo.datasets import OfflineDataset
 
 ALL, NONE = float("inf"), -1.0  # thresholds: the VAE's loss is never negative
@@ -539,3 +543,19 @@ def test_a_batch_always_fits_into_the_memory():
     batch = toy_batch(16)
     car.propose(batch, batch.actions)
     assert int(car.proposals.size) == 16
+
+
+def test_the_returns_of_both_densities_as_policies_come_into_the_log(tmp_path):
+    data = toy_dataset()
+    car = tiny(CAR, data, tensorboard_log=str(tmp_path))
+    car.learn_offline(data, 6, callback=ReferenceReturn(ToyEnv, every=3, episodes=2), log_interval=3)
+    with open(next(tmp_path.glob("*/progress.csv")), newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name, reference in (("reference", True), ("verifier", False)):
+        found = [float(row[f"{name}/return"]) for row in rows]
+        assert all(np.isfinite(found))
+        assert max(found) <= LENGTH  # ToyEnv pays at most 1 a step
+        actions = car.predict_density(np.zeros((5, OBS), np.float32), reference)
+        assert actions.shape == (5, ACT)
+        assert (actions >= BOX.low).all()
+        assert (actions <= BOX.high).all()

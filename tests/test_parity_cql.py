@@ -106,4 +106,6 @@ def test_losses_gradients_and_parameters_are_those_recorded(name):
                     parameter.detach(), after[key], **case.tolerance, msg=lambda m, n=net, k=key: f"{n} {k}: {m}"
                 )
         for key, parameter in scalars(agent).items():
-            torch.testing.assert_close(parameter.detach(), case.arrays[f"after{step}/{key}"].reshape(()), **case.tolerance)
+            torch.testing.assert_close(
+                parameter.detach(), case.arrays[f"after{step}/{key}"].reshape(()), **case.tolerance
+            )

@@ -1,4 +1,4 @@
-"""PARS: the invariants of pars.md, section 7."""
+"""PARS (arXiv 2507.08761): what must hold of its losses, its infeasible actions and its schedule."""
 
 import math
 

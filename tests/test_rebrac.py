@@ -1,4 +1,4 @@
-"""ReBRAC: what base_algorithms.md, section 3, says must hold."""
+"""ReBRAC (arXiv 2305.09836): what must hold of its two penalties, its networks and its data."""
 
 import pytest
 import torch

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from policies import MLP, LayerNorm, Linear
-from policies.residual import ResidualMLP, SpectralLinear, folded, orthogonal_
+from policies.mlp import orthogonal_
+from policies.residual import ResidualMLP, SpectralLinear, folded
 from tests.golden import Case
 
 P, E, B, I, H, O = 2, 3, 5, 4, 8, 2  # noqa: E741

@@ -1,4 +1,4 @@
-"""SPOT: what car.md, sections 3 and 7, says of its base; the golden case is in test_parity.py."""
+"""SPOT (arXiv 2202.06239): its density term, dropout, preparation and decay; golden case: test_parity.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""TD3 and TD3+BC: what base_algorithms.md, sections 1, 2 and 15, says must hold."""
+"""TD3 and TD3+BC (arXiv 1802.09477, 2106.06860): what must hold of losses, targets and schedules."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""SSAR on TD3+BC: the invariants of ssar.md, section 7."""
+"""SSAR on TD3+BC (arXiv 2505.19923): what must hold of its coefficient, its selection and its annealing."""
 
 import signal
 
@@ -135,7 +135,7 @@ def test_a_paper_sized_coefficient_moves_at_the_papers_rate_in_single_precision(
             net(inputs).mean().backward()  # a constant sign: the data's actions are near
             optimizer.step()
         drifts.append(before - net(inputs).double().mean().item())
-    # ssar.md 3.3: about 0.6 in 1e5 steps on its data, that is 1.2e-4 in 20.
+    # About 0.6 in 1e5 steps on its data, that is 1.2e-4 in 20.
     assert 3e-5 < drifts[0] < 5e-4
     assert drifts[0] == pytest.approx(drifts[1], rel=0.05)
 
