@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from agents.asac import ASAC, ASACConfig
 from agents.aspc import ASPC, ASPCConfig
 from agents.awac import AWAC, AWACConfig
 from agents.base import Agent
@@ -31,6 +32,7 @@ AGENTS: dict[str, type[Agent]] = {
     "CAR": CAR,
     "ASPC": ASPC,
     "AWAC": AWAC,
+    "ASAC": ASAC,
     "IQL": IQL,
     "CQL": CQL,
     "CQLSA": CQLSA,
@@ -47,6 +49,7 @@ def load(path: str | os.PathLike, device: str | torch.device = "auto") -> Agent:
 
 __all__ = [
     "AGENTS",
+    "ASAC",
     "ASPC",
     "AWAC",
     "CAR",
@@ -58,6 +61,7 @@ __all__ = [
     "TD3",
     "TD3BC",
     "TD3BCSA",
+    "ASACConfig",
     "ASPCConfig",
     "AWACConfig",
     "Agent",

@@ -129,6 +129,10 @@ class RecordedDraws:
 
     uniform = normal
 
+    def indices(self, name: str, shape: tuple[int, ...], below: int) -> Tensor:
+        assert self.draws[name].shape == shape
+        return self.draws[name].long()
+
     def subset(self, name: str, lead: tuple[int, ...], size: int, of: int) -> Tensor:
         assert self.draws[name].shape == (*lead, size)
         return self.draws[name]

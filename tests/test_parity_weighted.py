@@ -5,10 +5,13 @@ losses and gradients are compared there: each loss by its own method, as the sou
 parameters after whole updates are compared as well.
 """
 
+import dataclasses
+
 import pytest
 import torch
 
-from agents import AWAC, IQL, Agent
+from agents import ASAC, AWAC, IQL, Agent, Batch
+from agents.batch import COLUMNS
 from tests.golden import Case, RecordedDraws, cases
 
 SIMPLE = {"policy_std": 0.2, "per_dimension": True, "weights": "softmax", "data_value": "mean"}
@@ -149,6 +152,46 @@ def test_mood_iql_updates_are_those_recorded():
             expected = case.arrays[f"expected/step{step}/{net}_loss"]
             ours = (0.5 if net == "critic" else 1.0) * metrics[f"{net}/loss"]
             torch.testing.assert_close(ours, expected, rtol=1e-7, atol=1e-10)
+        for net, mlp, ensemble in networks(agent):
+            after = case.network(f"after{step}", net, mlp, ensemble)
+            for key, parameter in mlp.named_parameters():
+                torch.testing.assert_close(parameter.detach(), after[key], rtol=1e-6, atol=2e-7)
+
+
+def test_asac_updates_are_those_recorded():
+    """Rows are drawn from the recorded tree. The source halves the critics' loss; Adam undoes it up to its epsilon."""
+    case = Case("mood_asac")
+    h = case.hyper
+    agent = ASAC(
+        dataclasses.replace(case.spec(), transitions=len(case.arrays["dataset/rewards"])),
+        dtype=torch.float64,
+        batch_size=case.info["dimensions"]["B"],
+        pessimism=h["pessimism_penalty"],
+        policy_std=h["std"],
+        target_noise_clip=h["std_clip"],
+        temperature=h["beta"],
+        data_value="mean",
+        **common(case),
+    )
+    load(case, "params", agent)
+    data = Batch(**{name: case.arrays[f"dataset/{name}"] for name in COLUMNS})
+    table = agent.new_table(len(data.rewards))
+    table.append({name: column.numpy() for name, column in data._asdict().items() if column is not None})
+    table.rows = torch.cat([c if c.dim() == 2 else c.unsqueeze(-1) for c in data if c is not None], dim=-1)  # float64
+    agent.tree.restore({"log_weights": case.arrays["params/log_priorities"]})
+    for step in range(1, h["updates"] + 1):
+        agent.draws = RecordedDraws(case, step)
+        agent.batches = RecordedDraws(case, step)
+        batch = agent.sample(table)
+        here = f"expected/step{step}"
+        drawn = torch.cat([case.arrays[f"{here}/{kind}_index"] for kind in ("uniform", "prioritized")])
+        assert torch.equal(batch.leaves, drawn)
+        metrics = agent.update(batch)
+        torch.testing.assert_close(agent.tree.log_weights, case.arrays[f"{here}/log_priorities"], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(
+            0.5 * metrics["critic/loss"], case.arrays[f"{here}/critic_loss"], rtol=1e-6, atol=0.0
+        )
+        torch.testing.assert_close(metrics["actor/loss"], case.arrays[f"{here}/actor_loss"], rtol=1e-6, atol=0.0)
         for net, mlp, ensemble in networks(agent):
             after = case.network(f"after{step}", net, mlp, ensemble)
             for key, parameter in mlp.named_parameters():

@@ -18,6 +18,7 @@ OWN = {
     "CQL": {"cql_alpha": 1e-3, "entropy_weight": 0.1},  # pessimism and entropy would show in the values
     "CQLSA": {"cql_alpha": 1e-3, "entropy_weight": 0.1, "critic_norm": "none"},
     "AWAC": {"temperature": 0.05},  # of rewards up to 1
+    "ASAC": {"temperature": 0.05},
     "IQL": {"temperature": 0.05, "tau": 0.5, "orthogonal": False},  # zero biases are dead at an observation of zeros
     "ReBRAC": {"normalize_observations": True},
 }

@@ -2,6 +2,7 @@
 
 from agents import (
     AGENTS,
+    ASAC,
     ASPC,
     AWAC,
     CAR,
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AGENTS",
+    "ASAC",
     "ASPC",
     "AWAC",
     "CAR",

@@ -1,0 +1,152 @@
+"""CQL (arXiv 2006.04779) and its state-adaptive version (arXiv 2505.19923): the penalty, its multiplier, the region."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import tensor
+
+from agents import CQL, CQLSA
+from policies import TanhNormal
+from tests.data import ACT, constant_, tiny, toy_batch, toy_dataset
+from zoo.datasets import OfflineDataset
+
+
+def agent(cls=CQL, **settings):
+    return tiny(cls, dtype=torch.float64, n_critics=2, **settings)
+
+
+def of_size(actions: int, **settings) -> CQL:
+    """An agent of so many action dimensions whose critics say 3 everywhere and whose proposals are all uniform."""
+    rng = np.random.default_rng(0)
+    data = OfflineDataset.from_arrays(
+        observations=rng.normal(size=(8, 2)),
+        actions=rng.uniform(-1, 1, (8, actions)),
+        rewards=np.zeros(8),
+        next_observations=rng.normal(size=(8, 2)),
+        terminations=np.zeros(8),
+        truncations=np.arange(8) == 7,
+    )
+    cql = CQL(data, dtype=torch.float64, critic_hidden=(8,), actor_hidden=(8,), device="cpu", **settings)
+    constant_(cql.critic.trunk, 3.0)
+
+    def uniform(batch):
+        count = 3 * cql.config.penalty_actions
+        actions_ = torch.zeros(len(batch.rewards), count, actions, dtype=torch.float64)
+        return actions_, torch.full_like(actions_[..., 0], -actions * math.log(2.0))
+
+    cql.proposals = uniform
+    return cql
+
+
+@pytest.mark.parametrize(("actions", "gap"), [(1, 4.0943), (3, 5.4806), (6, 7.5601), (8, 8.9464)])
+def test_a_constant_critic_and_a_uniform_policy_have_the_gap_of_the_sums_size(actions, gap):
+    """A log 2 + log 3M with M = 10: the sum over proposals is not an average."""
+    cql = of_size(actions)
+    batch = cql.normalize(cql.layout.unpack(torch.zeros(5, cql.layout.width, dtype=torch.float64)))
+    _, gaps, metrics = cql.critic_loss(batch)
+    torch.testing.assert_close(gaps, torch.full((2, 5), gap, dtype=torch.float64), rtol=0.0, atol=5e-5)
+    assert metrics["critic/loss"] - metrics["critic/td"] == pytest.approx(2 * 10.0 * gap, abs=2e-3)
+
+
+def test_a_gap_at_its_target_costs_nothing_and_one_above_raises_the_multiplier():
+    gap = 2.0 * math.log(2.0) + math.log(30.0)
+    for target, sign in ((gap, 0.0), (gap - 1.0, -1.0), (gap + 1.0, 1.0)):
+        cql = of_size(2, target_gap=target, cql_alpha=5.0)
+        batch = cql.normalize(cql.layout.unpack(torch.zeros(5, cql.layout.width, dtype=torch.float64)))
+        _, gaps, metrics = cql.critic_loss(batch)
+        surplus = metrics["critic/loss"] - metrics["critic/td"]
+        assert surplus == pytest.approx(2 * 5.0 * math.e * (gap - target), abs=1e-9)  # the multiplier begins at e
+        cql.multiplier_loss(batch, gaps).backward()
+        assert cql.log_multiplier.grad.item() == pytest.approx(sign * 5.0 * math.e, abs=1e-9)  # descent raises it
+
+
+def test_gaps_stay_inside_their_bounds_and_pass_no_gradient_there():
+    cql = of_size(1, gap_max=1.0, cql_alpha=1.0)
+    batch = cql.normalize(cql.layout.unpack(torch.zeros(5, cql.layout.width, dtype=torch.float64)))
+    assert cql.critic_loss(batch)[1].unique().tolist() == [1.0]
+
+
+def test_the_policy_is_asked_at_both_states_and_judged_at_the_first():
+    cql = agent(penalty_actions=3)
+    batch = toy_batch(4)
+    actions, log_densities = cql.proposals(batch)
+    assert (actions.shape, log_densities.shape) == ((4, 9, ACT), (4, 9))
+    assert not actions.requires_grad
+    for part, observations in ((slice(3, 6), batch.next_observations), (slice(6, 9), batch.observations)):
+        mean, log_std = (p.unsqueeze(-2) for p in cql.actor.distribution(observations))
+        expected = TanhNormal(mean, log_std).log_prob(actions[:, part])
+        torch.testing.assert_close(log_densities[:, part], expected, rtol=1e-6, atol=1e-6)
+    assert log_densities[:, :3].unique().item() == pytest.approx(-ACT * math.log(2.0))
+
+
+def test_every_loss_sees_the_parameters_of_before_the_update():
+    """With a huge critic rate, an actor loss after the critic's step would be another one."""
+    slow, fast = agent(critic_lr=1e-9), agent(critic_lr=1.0)
+    batch = toy_batch(4)
+    slow_metrics, fast_metrics = slow.update(batch), fast.update(batch)
+    for name in ("actor/loss", "critic/loss", "alpha/loss"):
+        torch.testing.assert_close(slow_metrics[name], fast_metrics[name])
+
+
+# The state-adaptive version
+
+
+def test_a_constant_coefficient_is_cqls_own_weight():
+    sa, plain = agent(CQLSA, trust="all", critic_norm="none"), agent(critic_norm="none")
+    plain.load_state_dict({k: v for k, v in sa.state_dict().items() if k in plain.state_dict()})
+    sa.coefficient.trunk.linears[-1].weight.data.zero_()  # 1.5 * sigmoid(ln 2) = 1
+    batch = toy_batch(4)._replace(trusted=torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(sa.penalty_weight(batch), torch.full((4,), 10.0, dtype=torch.float64))
+    plain.draws.set_state(sa.draws.generator.get_state())
+    ours, theirs = sa.critic_loss(batch), plain.critic_loss(toy_batch(4))
+    torch.testing.assert_close(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize(
+    ("mean", "log_std", "n", "expected"),
+    [
+        (0.0, -1.0, 1.0, 0.054),
+        (0.0, -1.0, 3.0, -0.179),
+        (0.0, -1.0, 10.0, -43.95),
+        (1.0, -1.0, 1.0, 0.503),
+        (1.0, -1.0, 3.0, -1.568),
+        (1.0, -1.0, 5.0, -8.120),
+        (0.0, -3.0, 1.0, 1.584),
+        (0.0, -3.0, 2.0, 0.091),
+        (0.0, -3.0, 3.0, -2.397),
+    ],
+)
+def test_thresholds_are_those_worked_out_for_single_gaussians(mean, log_std, n, expected):
+    sa = agent(CQLSA)
+    for side in (1.0, -1.0):  # symmetric under a reflection of the mean
+        distribution = TanhNormal(tensor([[side * mean]]).double(), tensor([[log_std]]).double())
+        assert sa.threshold(distribution, tensor(n).double()).item() == pytest.approx(expected, abs=1e-2)
+
+
+def test_rows_that_are_not_trusted_have_no_penalty_and_do_not_move_the_coefficient():
+    sa = agent(CQLSA, coefficient_lr=1e-2)
+    batch = toy_batch(4)._replace(trusted=torch.zeros(4, dtype=torch.float64))
+    assert sa.penalty_weight(batch).tolist() == [0.0] * 4
+    before = [p.clone() for p in sa.coefficient.parameters()]
+    sa.update(batch)
+    assert all(torch.equal(p, q) for p, q in zip(sa.coefficient.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("done", "share"), [(0, 1.0), (200_000, math.sqrt(0.5)), (400_000, 0.0), (500_000, 0.0)])
+def test_online_the_penalty_falls_along_a_cosine(done, share):
+    sa = agent(CQLSA)
+    batch = toy_batch(4)._replace(trusted=torch.ones(4, dtype=torch.float64))
+    offline = sa.penalty_weight(batch)
+    sa.online, sa.online_updates = True, done
+    torch.testing.assert_close(sa.penalty_weight(batch), share * offline, rtol=1e-9, atol=1e-12)
+
+
+def test_online_the_coefficient_rests():
+    data = toy_dataset()
+    sa = tiny(CQLSA, data).learn_offline(data, 2)
+    sa.online = True
+    before = [p.clone() for p in sa.coefficient.parameters()]
+    sa.update(sa.normalize(sa.layout.unpack(torch.rand(16, sa.layout.width))))
+    assert all(torch.equal(p, q) for p, q in zip(sa.coefficient.parameters(), before, strict=True))
