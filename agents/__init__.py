@@ -18,7 +18,7 @@ from agents.pars import PARS, PARSConfig
 from agents.rebrac import ReBRAC, ReBRACConfig
 from agents.spec import DataSpec
 from agents.spot import SPOT, SPOTConfig
-from agents.td3 import TD3
+from agents.td3 import TD3, TD3Config
 from agents.td3bc import TD3BC, TD3BCConfig
 from agents.td3bcsa import TD3BCSA, TD3BCSAConfig
 
@@ -78,5 +78,6 @@ __all__ = [
     "SPOTConfig",
     "TD3BCConfig",
     "TD3BCSAConfig",
+    "TD3Config",
     "load",
 ]

@@ -101,7 +101,7 @@ class ActorCritic(Agent):
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """TD3: each critic towards r + gamma * min of the target critics; the critics' errors are summed."""
         next_actions = self.target_actions(batch.next_observations)
-        next_q = minimum(self.target_critic(batch.next_observations, next_actions))
+        next_q = self.aggregate(self.target_critic(batch.next_observations, next_actions))
         target_q = td_target(self.scaled_rewards(batch), batch.terminations, next_q, self.gamma)
         qs = self.critic(batch.observations, batch.actions)  # (E, B)
         loss = squared_errors(qs, target_q).sum(-1)

@@ -64,7 +64,8 @@ class Agent(nn.Module):
     ):
         super().__init__()
         self.spec = dataset if isinstance(dataset, DataSpec) else DataSpec.of(dataset)
-        known = {} if isinstance(dataset, DataSpec) else load_preset(type(self).__name__, self.spec.name, preset)
+        loading = isinstance(dataset, DataSpec) and preset is None  # a checkpoint has its whole config
+        known = {} if loading else load_preset(type(self).__name__, self.spec.name, preset)
         self.config = self.Config.build(known | (policy_kwargs or {}) | settings)
         self.config.check_population(population)
         self.seed = int(seed)

@@ -3,24 +3,76 @@
 Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic Methods", arXiv 1802.09477.
 Nothing holds its actor to the data: on narrow logs its values diverge. It is a baseline, and a contender only where the
 data explore.
+
+The preset "simple-ingredients" is the form of Cetin et al. 2024, arXiv 2403.13097: a stochastic policy of a fixed
+deviation, the actor's loss and the target by one pessimistic opinion of all critics, no target actor, no delay.
 """
+
+import dataclasses
+from typing import Literal
 
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.base import Metrics
 from agents.batch import Batch
+from agents.config import Hyper
+from agents.losses import per_member, polyak_
+from policies import Pessimistic, minimum
 
-TD3Config = ActorCriticConfig
+
+@dataclasses.dataclass(frozen=True)
+class TD3Config(ActorCriticConfig):
+    pessimism: float | None = None  # None: the critics' minimum; else their mean less this times their mean distance
+    actor_critics: Literal["first", "all"] = "first"  # which critics the actor's loss asks
+    policy_noise: Hyper = 0.0  # deviation of the action in the actor's loss, in half boxes
+    actor_tau: Hyper | None = None  # of the target actor; None: tau. 1: the targets use the actor itself
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("pessimism", "actor_tau"):
+            if getattr(self, name) is not None:
+                self.check_at_least(name, 0.0)
+        self.check_at_least("policy_noise", 0.0)
 
 
 class TD3(ActorCritic):
     """critic_loss and update are ActorCritic's."""
 
     Config = TD3Config
+    config: TD3Config
+
+    def build(self) -> None:
+        pessimism = self.config.pessimism
+        self.aggregate = minimum if pessimism is None else Pessimistic(pessimism)
+        super().build()
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """-mean Q_1(s, pi(s)); arXiv 1802.09477, algorithm 1."""
-        q = self.critic.first(batch.observations, self.actor(batch.observations))  # (B,)
+        q = self.q_of(batch, self.act(batch))  # (B,)
         loss = -q.mean(-1)
         return loss, {"actor/loss": loss.detach(), "actor/q": q.detach().mean(-1)}
+
+    def act(self, batch: Batch) -> Tensor:
+        """The policy's actions that the actor's loss is about, (B, A)."""
+        pi = self.actor(batch.observations)
+        sigma = self.hyper.policy_noise
+        if not isinstance(sigma, Tensor) and sigma == 0.0:
+            return pi
+        noise = per_member(sigma, pi) * self.draws.normal("policy_noise", pi)
+        return (pi + noise).clamp(-1.0, 1.0)
+
+    def q_of(self, batch: Batch, actions: Tensor) -> Tensor:
+        """The first critic's opinion, or the ensemble's one, (B,)."""
+        if self.config.actor_critics == "first":
+            return self.critic.first(batch.observations, actions)
+        return self.aggregate(self.critic(batch.observations, actions))
+
+    def update_targets(self) -> None:
+        tau, actor_tau = self.hyper.tau, self.hyper.actor_tau
+        polyak_(list(self.target_critic.parameters()), list(self.critic.parameters()), tau)
+        polyak_(
+            list(self.target_actor.parameters()),
+            list(self.actor.parameters()),
+            tau if actor_tau is None else actor_tau,
+        )

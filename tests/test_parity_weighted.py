@@ -10,7 +10,7 @@ import dataclasses
 import pytest
 import torch
 
-from agents import ASAC, AWAC, IQL, Agent, Batch
+from agents import ASAC, AWAC, IQL, TD3BC, Agent, Batch
 from agents.batch import COLUMNS
 from tests.golden import Case, RecordedDraws, cases
 
@@ -196,3 +196,37 @@ def test_asac_updates_are_those_recorded():
             after = case.network(f"after{step}", net, mlp, ensemble)
             for key, parameter in mlp.named_parameters():
                 torch.testing.assert_close(parameter.detach(), after[key], rtol=1e-6, atol=2e-7)
+
+
+def test_td3bc_in_the_papers_simple_form_has_the_losses_and_gradients_recorded():
+    """The source multiplies the loss of TD3+BC by mean|Q| / alpha and halves the critics'."""
+    case = Case("mood_td3bc")
+    h = case.hyper
+    agent = TD3BC(
+        case.spec(),
+        dtype=torch.float64,
+        preset="simple-ingredients",
+        alpha=1.0 / h["actor_bc_coeff"],
+        pessimism=h["pessimism_penalty"],
+        target_noise=h["std"],
+        policy_noise=h["std"],
+        target_noise_clip=h["std_clip"],
+        **common(case),
+    )
+    for step, batch in steps(case, agent):
+        agent.target_actor.load_state_dict(agent.actor.state_dict())
+        agent.draws = RenamedDraws(case, step)
+        assert_recorded(case, step, "critic", "critic", agent, agent.critic_loss(batch)[0], factor=0.5)
+        load(case, f"after{step}", agent)  # the source's actor step sees the critics of after theirs,
+        agent.actor.trunk.load_state_dict(
+            case.network(f"after{step - 1}" if step > 1 else "params", "actor", agent.actor.trunk, ensemble=False)
+        )
+        scale = agent.q_of(batch, agent.act(batch)).detach().abs().mean() * h["actor_bc_coeff"]
+        assert_recorded(case, step, "actor", "actor", agent, scale * agent.actor_loss(batch)[0])
+
+
+class RenamedDraws(RecordedDraws):
+    """The source's next_action_noise is TD3's target noise."""
+
+    def normal(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        return super().normal("next_action_noise" if name == "target_noise" else name, like)
