@@ -53,7 +53,7 @@ def two_rows() -> Batch:
 def twin(aspc: ASPC, alpha: float) -> TD3BC:
     """TD3+BC with the same networks, moments, seed and critic, and a scale of its own."""
     c = aspc.config
-    shared = {name: getattr(c, name) for name in TD3BC.Config.names() if name != "alpha"}
+    shared = {name: getattr(c, name) for name in TD3BC.Config.names() if name != "alpha" and name in c.names()}
     other = tiny(TD3BC, toy_dataset(), dtype=torch.float64, **(shared | {"alpha": alpha}))
     other.load_state_dict(aspc.state_dict(), strict=False)
     for name, optimizer in other.optimizers.items():

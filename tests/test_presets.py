@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import AGENTS, PARS
+from agents import AGENTS, PARS, TD3BC
 from agents.config import load_preset
 from tests.data import toy_dataset
 
@@ -42,6 +42,14 @@ def test_pars_presets_are_the_papers():
     assert (cheetah.online_actor_subset, cheetah.offline_ratio, cheetah.q_min) == (10, 0.05, -366.0)
     hopper = PARS.Config.build(load_preset("PARS", "hopper-medium-replay-v2"))
     assert (hopper.alpha, hopper.online_alpha, hopper.target_subset, hopper.q_min) == (0.01, 0.1, 10, -166.0)
+
+
+def test_a_variant_is_asked_for_by_name_and_an_unknown_one_is_refused():
+    agent = TD3BC(toy_dataset(name="antmaze-umaze-v2"), preset="simple-ingredients", batch_size=32)
+    assert (agent.config.pessimism, agent.config.policy_noise, agent.config.actor_tau) == (0.5, 0.2, 1.0)
+    assert (agent.config.reward_shift, agent.config.batch_size) == (0.0, 32)  # not the dataset's own; settings win
+    with pytest.raises(ValueError, match=r"TD3BC has no preset 'modern'; it has .*simple-ingredients"):
+        TD3BC(toy_dataset(), preset="modern")
 
 
 def test_a_dataset_without_a_preset_gets_the_defaults():
