@@ -1,5 +1,6 @@
 """What an update sees of the data."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ class Batch(NamedTuple):
     next_actions: Tensor | None = None  # (..., B, A), the data's own action at next_observations, in [-1, 1]
     next_action_valid: Tensor | None = None  # (..., B), 0 where the data have no next action
     trusted: Tensor | None = None  # (..., B), 1 in the sub-dataset that an agent chose to imitate
+    floor: Tensor | None = None  # (..., B), a return that the behaviour reached from there, -inf where none is known
     leaves: Tensor | None = None  # (..., B), long: where an agent that draws rows by weight keeps the row's own
 
     def rows(self, where: slice) -> "Batch":
@@ -37,4 +39,5 @@ class Batch(NamedTuple):
 
 WIDE = frozenset({"observations", "actions", "next_observations", "next_actions"})  # columns with an axis of their own
 COLUMNS = Batch._fields[:5]
-CHOSEN = ("trusted",)  # columns that no dataset has: they begin as ones, and the agent fills them in
+# Columns that no dataset has, and what they hold until the agent fills them in.
+CHOSEN = {"trusted": 1.0, "floor": -math.inf}

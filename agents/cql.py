@@ -3,20 +3,27 @@
 Kumar et al. 2020, "Conservative Q-Learning for Offline Reinforcement Learning", arXiv 2006.04779; the variant CQL(H)
 with importance sampling, in the settings of its re-runs (CORL). With target_gap the penalty's weight is a Lagrange
 multiplier. All losses of an update see the parameters of before it.
+
+With return_floor it is Cal-QL (Nakamoto et al. 2023, arXiv 2303.05479): the penalty does not push the policy's actions
+below what the behaviour is known to have earned from the state.
 """
 
 import dataclasses
 import math
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents.base import Agent, Metrics
-from agents.batch import Batch
+from agents.batch import COLUMNS, Batch
 from agents.config import AgentConfig, Hyper
 from agents.draws import Draws
 from agents.losses import per_member, polyak_, td_target
 from agents.optim import Adam, minimize_together
+from agents.replay import Table
+from agents.spec import Dataset
 from policies import Critic, GaussianActor, Policy, TanhNormal, minimum, orthogonal_
 from policies.mlp import Norm
 
@@ -43,6 +50,9 @@ class CQLConfig(AgentConfig):
     gap_max: float | None = None
     max_backup: bool = False  # the target takes the best of penalty_actions of the policy's
     backup_entropy: bool = False
+    # Cal-QL's floor, the discounted return of the data from the row on; of new online transitions none is known.
+    # "sparse": an episode that did not terminate goes on with its last reward forever, as a failed search would.
+    return_floor: Literal["none", "dense", "sparse"] = "none"
     reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
     reward_shift: Hyper = 0.0
 
@@ -56,11 +66,26 @@ class CQLConfig(AgentConfig):
             self.check_at_least(name, 0.0)
         for name in ("n_critics", "penalty_actions", "target_delay"):
             self.check_at_least(name, 1)
+        if self.return_floor != "none" and {"gamma", "reward_scale", "reward_shift"} & set(self.sweeps()):
+            raise ValueError("return_floor is one column for all members: gamma and rewards cannot be swept with it")
 
 
 class CQL(Agent):
     Config = CQLConfig
     config: CQLConfig
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return COLUMNS if self.config.return_floor == "none" else (*COLUMNS, "floor")
+
+    def annotate(self, table: Table, dataset: Dataset) -> None:
+        """The floor of the dataset's rows, in the rewards that the update sees."""
+        super().annotate(table, dataset)
+        h = self.hyper
+        if h.return_floor != "none":
+            rewards = h.reward_scale * dataset.column("rewards") + h.reward_shift
+            floor = returns_to_go(dataset, rewards, h.gamma, forever=h.return_floor == "sparse")
+            table.column("floor").copy_(torch.from_numpy(floor))
 
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
@@ -134,6 +159,10 @@ class CQL(Agent):
         every = torch.cat([batch.actions.unsqueeze(-2), proposals], dim=-2)
         qs = score(self.critic, batch.observations, every)  # (E, B, 1 + K)
         q = qs[..., 0]
+        if batch.floor is not None:  # of the policy's proposals, not of the data or the uniform ones
+            fixed = 1 + self.config.penalty_actions
+            raised = torch.maximum(qs[..., fixed:], batch.floor.unsqueeze(-1).unsqueeze(-3))
+            qs = torch.cat([qs[..., :fixed], raised], dim=-1)
         others = qs[..., 1:] - log_densities.unsqueeze(-3) if self.config.importance_sampling else qs
         temperature = per_member(self.hyper.penalty_temperature, others)
         gaps = per_member(self.hyper.penalty_temperature, q) * (others / temperature).logsumexp(-1) - q
@@ -200,6 +229,22 @@ class CQL(Agent):
     def explore(self, observations: Tensor) -> Tensor:
         """A draw from the policy."""
         return self.policy.sample(observations, self.acting.normal("exploration", self.policy(observations)))
+
+
+def returns_to_go(dataset: Dataset, rewards: np.ndarray, gamma: float, forever: bool) -> np.ndarray:
+    """Discounted return of each row to the end of its episode, (N,). rewards: (N,), as the update sees them.
+
+    forever: an episode that did not terminate goes on with its last reward.
+    """
+    episodes, terminated = dataset.column("episode_ids"), dataset.column("terminations")
+    last = np.diff(episodes, append=episodes[-1] + 1) > 0
+    beyond = np.where(last & ~terminated.astype(bool) & forever, rewards / (1.0 - gamma), 0.0)
+    result = np.empty(len(rewards))
+    following = 0.0
+    for i in range(len(rewards) - 1, -1, -1):
+        following = rewards[i] + gamma * (beyond[i] if last[i] else following)
+        result[i] = following
+    return result
 
 
 def several(distribution: TanhNormal, draws: Draws, name: str, count: int) -> tuple[Tensor, Tensor]:

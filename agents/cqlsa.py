@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.base import Metrics
-from agents.batch import Batch
+from agents.batch import COLUMNS, Batch
 from agents.config import Hyper
 from agents.cql import CQL, CQLConfig
 from agents.losses import per_member
@@ -32,6 +32,8 @@ class CQLSAConfig(SelectiveConfig, CQLConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_at_least("cloning_weight", 0.0)
+        if self.return_floor != "none":
+            raise ValueError("return_floor is Cal-QL's, for CQL without state-adaptive weights")
         for name in ("region_step", "n_floor"):
             self.check_positive(name)
 
@@ -41,6 +43,7 @@ class CQLSA(Selective, CQL):
 
     Config = CQLSAConfig
     config: CQLSAConfig
+    columns = (*COLUMNS, "trusted")
     scaled_rewards = CQL.scaled_rewards
 
     def build(self) -> None:

@@ -55,7 +55,10 @@ class Table:
         """The whole dataset. Raises KeyError for a column that it cannot supply, ValueError if it is empty."""
         if len(dataset) == 0:
             raise ValueError(f"{dataset.name} has no transitions to learn from")
-        columns = {name: np.ones(len(dataset)) if name in CHOSEN else dataset.column(name) for name in layout.slices}
+        columns = {
+            name: np.full(len(dataset), CHOSEN[name]) if name in CHOSEN else dataset.column(name)
+            for name in layout.slices
+        }
         table = cls(layout, len(dataset), device, dtype)
         table.append(columns)
         return table

@@ -9,6 +9,7 @@ import torch
 from stable_baselines3.common.type_aliases import MaybeCallback
 from tqdm import tqdm
 
+from agents.batch import CHOSEN
 from agents.config import AgentConfig
 from agents.replay import Table
 from agents.run import Run, running
@@ -174,5 +175,5 @@ def transition(
         "terminations": done & ~timed_out,
         "next_actions": action,  # not known yet: not valid, the action itself stands in
         "next_action_valid": np.zeros(len(done)),
-        "trusted": np.ones(len(done)),  # what the agent itself did is always its own to imitate
+        **{name: np.full(len(done), value) for name, value in CHOSEN.items()},
     }

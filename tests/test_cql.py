@@ -8,8 +8,9 @@ import torch
 from torch import tensor
 
 from agents import CQL, CQLSA
+from agents.replay import Table
 from policies import TanhNormal
-from tests.data import ACT, constant_, tiny, toy_batch, toy_dataset
+from tests.data import ACT, ToyEnv, assert_same_state, constant_, tiny, toy_batch, toy_dataset
 from zoo.datasets import OfflineDataset
 
 
@@ -88,6 +89,44 @@ def test_every_loss_sees_the_parameters_of_before_the_update():
     slow_metrics, fast_metrics = slow.update(batch), fast.update(batch)
     for name in ("actor/loss", "critic/loss", "alpha/loss"):
         torch.testing.assert_close(slow_metrics[name], fast_metrics[name])
+
+
+def test_the_floor_is_the_discounted_return_of_the_data_in_the_updates_rewards():
+    data = OfflineDataset.from_arrays(
+        observations=np.zeros((5, 1)),
+        actions=np.zeros((5, 1)),
+        rewards=[0.0, 0.0, 1.0, 0.0, 0.0],
+        next_observations=np.zeros((5, 1)),
+        terminations=[0, 0, 1, 0, 0],
+        truncations=[0, 0, 0, 0, 1],
+    )
+    settings = {"gamma": 0.5, "reward_scale": 10.0, "reward_shift": -5.0}  # rewards -5, -5, 5, and -5, -5
+    for kind, failed in (("dense", [-7.5, -5.0]), ("sparse", [-10.0, -10.0])):  # forever: -5 / (1 - 0.5)
+        cql = CQL(data, critic_hidden=(4,), actor_hidden=(4,), device="cpu", return_floor=kind, **settings)
+        table = Table.of(data, cql.layout, cql.device, cql.dtype)
+        cql.annotate(table, data)
+        assert table.column("floor").tolist() == [-6.25, -2.5, 5.0, *failed]
+
+
+def test_the_floor_raises_what_the_policy_proposes_and_nothing_else():
+    cql = of_size(2, return_floor="dense", penalty_actions=4)
+    batch = cql.normalize(cql.layout.unpack(torch.zeros(5, cql.layout.width, dtype=torch.float64)))
+    below, above = (batch._replace(floor=torch.full((5,), f, dtype=torch.float64)) for f in (2.0, 4.0))
+    bare = 2.0 * math.log(2.0)  # every proposal's -log density; the critics say 3
+    assert cql.critic_loss(below)[1][0, 0].item() == pytest.approx(bare + math.log(12.0))
+    assert cql.critic_loss(above)[1][0, 0].item() == pytest.approx(bare + math.log(4.0 + 8.0 * math.e))
+    unknown = batch._replace(floor=torch.full((5,), -math.inf, dtype=torch.float64))
+    assert cql.critic_loss(unknown)[1][0, 0].item() == pytest.approx(bare + math.log(12.0))
+
+
+def test_online_transitions_have_no_floor_and_learning_with_one_resumes(tmp_path):
+    data = toy_dataset()
+    cql = tiny(CQL, data, return_floor="dense", updates_per_step=1).learn_offline(data, 2)
+    resumed = CQL.load(cql.save(tmp_path / "cal"))
+    for one in (cql, resumed):
+        one.learn_offline(data, 2).finetune_online(ToyEnv(), 3, dataset=data)
+    assert_same_state(cql, resumed)
+    assert cql.replay.column("floor").tolist() == [-math.inf] * 3
 
 
 # The state-adaptive version
