@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.base import Agent, Metrics
 from agents.batch import Batch
 from agents.config import AgentConfig, Hyper
-from agents.losses import per_member, polyak_, squared_errors, td_target
+from agents.losses import affine, per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam, minimize
 from policies import Critic, DeterministicActor, Policy, minimum
 from policies.mlp import Norm
@@ -112,8 +112,7 @@ class ActorCritic(Agent):
 
     def scaled_rewards(self, batch: Batch) -> Tensor:
         """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
-        scale, shift = (per_member(h, batch.rewards) for h in (self.hyper.reward_scale, self.hyper.reward_shift))
-        return scale * batch.rewards + shift
+        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     @torch.no_grad()
     def target_actions(self, next_observations: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from agents.base import Agent, Metrics
 from agents.batch import COLUMNS, Batch
 from agents.config import AgentConfig, Hyper
 from agents.draws import Draws
-from agents.losses import per_member, polyak_, td_target
+from agents.losses import affine, per_member, polyak_, td_target
 from agents.optim import Adam, minimize_together
 from agents.replay import Table
 from agents.spec import Dataset
@@ -122,8 +122,7 @@ class CQL(Agent):
 
     def scaled_rewards(self, batch: Batch) -> Tensor:
         """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
-        scale, shift = (per_member(h, batch.rewards) for h in (self.hyper.reward_scale, self.hyper.reward_shift))
-        return scale * batch.rewards + shift
+        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     def update(self, batch: Batch) -> Metrics:
         self.begin_update()

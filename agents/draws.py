@@ -1,7 +1,18 @@
 """Every random number that an update uses."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+
+def dropout_masks(draws: "Draws", name: str, rate: float, observations: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """A mask (..., B, width) for each hidden layer of an actor, 0 or 1 / (1 - rate); none at a rate of 0."""
+    if rate == 0.0:
+        return []
+    shapes = [observations.new_empty(*observations.shape[:-1], width) for width in widths]
+    kept = [draws.uniform(f"{name}_{k}", like) >= rate for k, like in enumerate(shapes)]
+    return [mask.to(observations.dtype) / (1.0 - rate) for mask in kept]
 
 
 class Draws:

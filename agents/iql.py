@@ -19,6 +19,7 @@ from torch import Tensor
 from agents.base import Metrics
 from agents.batch import Batch
 from agents.config import Hyper
+from agents.draws import dropout_masks
 from agents.infeasible import infeasible_actions
 from agents.losses import per_member, squared_errors
 from agents.optim import Adam, minimize
@@ -139,9 +140,4 @@ class IQL(Weighted):
         return q - self.value(batch.observations)
 
     def actor_masks(self, observations: Tensor) -> list[Tensor]:
-        rate = self.config.dropout
-        if rate == 0.0:
-            return []
-        shapes = [observations.new_empty(*observations.shape[:-1], width) for width in self.config.actor_hidden]
-        kept = [self.draws.uniform(f"dropout_{k}", like) >= rate for k, like in enumerate(shapes)]
-        return [mask.to(observations.dtype) / (1.0 - rate) for mask in kept]
+        return dropout_masks(self.draws, "dropout", self.config.dropout, observations, self.config.actor_hidden)

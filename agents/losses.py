@@ -13,6 +13,11 @@ def per_member(value: float | Tensor, like: Tensor) -> float | Tensor:
     return value
 
 
+def affine(rewards: Tensor, scale: float | Tensor, shift: float | Tensor) -> Tensor:
+    """scale * rewards + shift, (B,) -> (B,)."""
+    return per_member(scale, rewards) * rewards + per_member(shift, rewards)
+
+
 def td_target(rewards: Tensor, terminations: Tensor, next_q: Tensor, gamma: float | Tensor) -> Tensor:
     """r + gamma * (1 - terminated) * next_q, no gradient; all (B,). A time limit is not a termination."""
     if not rewards.shape == terminations.shape == next_q.shape:

@@ -15,7 +15,7 @@ from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.base import Metrics
 from agents.batch import Batch
 from agents.config import Hyper, OnlineBuffer
-from agents.draws import Draws
+from agents.draws import Draws, dropout_masks
 from agents.losses import scale_free
 from agents.optim import Adam, minimize
 from agents.replay import Table
@@ -117,10 +117,5 @@ class SPOT(ActorCritic):
         return self.smooth(self.target_actor(next_observations, masks))
 
     def dropout(self, name: str, observations: Tensor) -> list[Tensor]:
-        """A mask (B, width) for each hidden layer of the actor, 0 or 1 / (1 - dropout); none without dropout."""
-        rate = self.config.dropout
-        if rate == 0.0:
-            return []
-        shapes = [observations.new_empty(*observations.shape[:-1], width) for width in self.config.actor_hidden]
-        kept = [self.draws.uniform(f"{name}_{k}", like) >= rate for k, like in enumerate(shapes)]
-        return [mask.to(observations.dtype) / (1.0 - rate) for mask in kept]
+        """Masks of the actor's hidden layers in training."""
+        return dropout_masks(self.draws, name, self.config.dropout, observations, self.config.actor_hidden)

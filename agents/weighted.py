@@ -17,7 +17,7 @@ from agents.actor_critic import cosine
 from agents.base import Agent, Metrics
 from agents.batch import Batch
 from agents.config import AgentConfig, Hyper
-from agents.losses import per_member, polyak_, squared_errors, td_target
+from agents.losses import affine, per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam
 from policies import BoxNormal, Critic, DeterministicActor, NormalActor, Pessimistic, Policy, mean, minimum
 from policies.mlp import Norm
@@ -155,8 +155,7 @@ class Weighted(Agent):
 
     def scaled_rewards(self, batch: Batch) -> Tensor:
         """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
-        scale, shift = (per_member(h, batch.rewards) for h in (self.hyper.reward_scale, self.hyper.reward_shift))
-        return scale * batch.rewards + shift
+        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Each critic towards r + gamma * the targets' opinion of one action of the policy's; errors are summed."""
