@@ -44,7 +44,7 @@ def magnitude(q: Tensor) -> Tensor:
 
 def scale_free(q: Tensor) -> Tensor:
     """q over its mean magnitude in the batch, a constant for the gradient: (B,) -> (B,)."""
-    return q / q.abs().mean(-1, keepdim=True).detach()
+    return q / magnitude(q).unsqueeze(-1)
 
 
 def cloning_errors(pi: Tensor, actions: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def cloning_errors(pi: Tensor, actions: Tensor) -> Tensor:
 
 def cloning_error(pi: Tensor, actions: Tensor) -> Tensor:
     """Squared distance to the data's actions, mean over batch and action dimensions: (B, A), (B, A) -> ()."""
-    return (pi - actions).square().mean((-2, -1))
+    return cloning_errors(pi, actions).mean(-1)
 
 
 @torch.no_grad()
