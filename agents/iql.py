@@ -89,19 +89,20 @@ class IQL(Weighted):
 
     def update(self, batch: Batch) -> Metrics:
         self.begin_update()
-        loss, metrics = self.value_loss(batch)
+        q = self.data_q(batch)
+        loss, metrics = self.value_loss(batch, q)
         minimize(loss, self.optimizers["value"])
         if self.config.advantage == "value":
-            metrics |= self.update_actor(batch)
+            metrics |= self.update_actor(batch, self.advantage(batch, q))
             metrics |= self.update_critic(batch)
-        else:  # its advantage is the critics' of after their step
+        else:  # the critics' opinion of after their step
             metrics |= self.update_critic(batch)
-            metrics |= self.update_actor(batch)
+            metrics |= self.update_actor(batch, self.sampled_advantage(batch))
         self.update_targets()
         return metrics
 
-    def update_actor(self, batch: Batch) -> Metrics:
-        loss, metrics = self.cloning_loss(batch, self.advantage(batch))
+    def update_actor(self, batch: Batch, advantage: Tensor) -> Metrics:
+        loss, metrics = self.cloning_loss(batch, advantage)
         self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         minimize(loss, self.optimizers["actor"])
         return metrics
@@ -111,13 +112,21 @@ class IQL(Weighted):
         minimize(loss, self.optimizers["critic"])
         return metrics
 
-    def value_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """V towards the expectile of the target critics' opinion of the data's actions; equation 5."""
-        with torch.no_grad():
-            q = self.aggregate(self.target_critic(batch.observations, batch.actions))
+    @torch.no_grad()
+    def data_q(self, batch: Batch) -> Tensor:
+        """The target critics' opinion of the data's actions, (B,)."""
+        return self.aggregate(self.target_critic(batch.observations, batch.actions))
+
+    def value_loss(self, batch: Batch, q: Tensor) -> tuple[Tensor, Metrics]:
+        """V towards the expectile of q (B,), the opinion of the data's actions; equation 5."""
         v = self.value(batch.observations)  # (B,)
         loss = expectile_loss(q - v, per_member(self.hyper.expectile, v))
         return loss, {"value/loss": loss.detach(), "value/v": v.detach().mean(-1)}
+
+    @torch.no_grad()
+    def advantage(self, batch: Batch, q: Tensor) -> Tensor:
+        """How much better the data's actions are, with the opinion q (B,), than the state's value, (B,)."""
+        return q - self.value(batch.observations)
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Q towards r + gamma V(s'), equation 6; with a weight, PARS's penalty too."""
@@ -130,14 +139,6 @@ class IQL(Weighted):
             loss = loss + weight * penalty
             metrics |= {"critic/loss": loss.detach(), "critic/penalty": penalty.detach()}
         return loss, metrics
-
-    @torch.no_grad()
-    def advantage(self, batch: Batch) -> Tensor:
-        """How much better the data's action is than the state's value, or than the policy's own action, (B,)."""
-        if self.config.advantage == "policy":
-            return self.sampled_advantage(batch)
-        q = self.aggregate(self.target_critic(batch.observations, batch.actions))
-        return q - self.value(batch.observations)
 
     def actor_masks(self, observations: Tensor) -> list[Tensor]:
         return dropout_masks(self.draws, "dropout", self.config.dropout, observations, self.config.actor_hidden)

@@ -120,9 +120,10 @@ def test_iql_losses_and_gradients_are_those_recorded(name):
     case = Case(name)
     agent = iql(case)
     for step, batch in steps(case, agent):
-        assert_recorded(case, step, "value", "value", agent, agent.value_loss(batch)[0])
+        q = agent.data_q(batch)
+        assert_recorded(case, step, "value", "value", agent, agent.value_loss(batch, q)[0])
         assert_recorded(case, step, "critic", "critic", agent, agent.critic_loss(batch)[0], factor=0.5)
-        assert_recorded(case, step, "actor", "actor", agent, agent.cloning_loss(batch, agent.advantage(batch))[0])
+        assert_recorded(case, step, "actor", "actor", agent, agent.cloning_loss(batch, agent.advantage(batch, q))[0])
 
 
 @pytest.mark.parametrize(("name", "build", "factor"), [("awac", awac, 1.0), ("mood_awac", mood_awac, 0.5)])
@@ -146,7 +147,7 @@ def test_mood_iql_updates_are_those_recorded():
     case = Case("mood_iql")
     agent = mood_iql(case)
     for step, batch in steps(case, agent):
-        assert_recorded(case, step, "value", "value", agent, agent.value_loss(batch)[0])
+        assert_recorded(case, step, "value", "value", agent, agent.value_loss(batch, agent.data_q(batch))[0])
         metrics = agent.update(batch)
         for net in ("critic", "actor"):
             expected = case.arrays[f"expected/step{step}/{net}_loss"]

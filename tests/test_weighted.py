@@ -118,9 +118,11 @@ def test_iql_values_by_hand():
     constant_(iql.critic.trunk, 0.0)
     constant_(iql.value.trunk, 3.0)
     batch = toy_batch(2)  # rewards 1 and 2; the second row is terminated
-    assert iql.value_loss(batch)[0].item() == pytest.approx(0.3 * 4.0)
+    q = iql.data_q(batch)
+    assert q.tolist() == [1.0, 1.0]
+    assert iql.value_loss(batch, q)[0].item() == pytest.approx(0.3 * 4.0)
     assert iql.critic_loss(batch)[0].item() == pytest.approx(3 * (2.5**2 + 2.0**2) / 2)
-    assert iql.advantage(batch).tolist() == [-2.0, -2.0]
+    assert iql.advantage(batch, q).tolist() == [-2.0, -2.0]
 
 
 def test_iql_never_asks_the_critics_about_the_policys_actions():
