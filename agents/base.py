@@ -132,6 +132,9 @@ class Agent(nn.Module):
     def annotate(self, table: Table, dataset: Dataset) -> None:
         """Fills in the columns of the dataset's table that are the agent's own choice (agents.batch.CHOSEN)."""
 
+    def episode_ended(self, table: Table, rows: Tensor, terminated: bool) -> None:
+        """Told of every online episode that has ended: its rows (n,) of the buffer, in time order."""
+
     def memory(self) -> dict[str, Tensor]:
         """Tensors beside parameters and buffers that a checkpoint keeps, of a size that changes while learning."""
         return {}

@@ -24,8 +24,10 @@ from agents.losses import affine, per_member, polyak_, td_target
 from agents.optim import Adam, minimize_together
 from agents.replay import Table
 from agents.spec import Dataset
-from policies import Critic, GaussianActor, Policy, TanhNormal, minimum, orthogonal_
+from policies import Critic, GaussianActor, Pessimistic, Policy, TanhNormal, minimum, orthogonal_
+from policies.critic import Aggregate
 from policies.mlp import Norm
+from policies.residual import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,10 @@ class CQLConfig(AgentConfig):
     actor_hidden: tuple[int, ...] = (256, 256, 256)
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     critic_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU of the critics
+    actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
+    critic_network: Network = "mlp"
     n_critics: int = 2
+    pessimism: float | None = None  # None: the critics' minimum; else their mean less this times their mean distance
     actor_lr: Hyper = 3e-5
     critic_lr: Hyper = 3e-4
     gamma: Hyper = 0.99
@@ -50,7 +55,7 @@ class CQLConfig(AgentConfig):
     gap_max: float | None = None
     max_backup: bool = False  # the target takes the best of penalty_actions of the policy's
     backup_entropy: bool = False
-    # Cal-QL's floor, the discounted return of the data from the row on; of new online transitions none is known.
+    # Cal-QL's floor, the discounted return of the data from the row on; online it is known once an episode has ended.
     # "sparse": an episode that did not terminate goes on with its last reward forever, as a failed search would.
     return_floor: Literal["none", "dense", "sparse"] = "none"
     reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
@@ -66,6 +71,8 @@ class CQLConfig(AgentConfig):
             self.check_at_least(name, 0.0)
         for name in ("n_critics", "penalty_actions", "target_delay"):
             self.check_at_least(name, 1)
+        if self.pessimism is not None:
+            self.check_at_least("pessimism", 0.0)
         if self.return_floor != "none" and {"gamma", "reward_scale", "reward_shift"} & set(self.sweeps()):
             raise ValueError("return_floor is one column for all members: gamma and rewards cannot be swept with it")
 
@@ -84,18 +91,30 @@ class CQL(Agent):
         h = self.hyper
         if h.return_floor != "none":
             rewards = h.reward_scale * dataset.column("rewards") + h.reward_shift
-            floor = returns_to_go(dataset, rewards, h.gamma, forever=h.return_floor == "sparse")
+            episodes, terminated = dataset.column("episode_ids"), dataset.column("terminations").astype(bool)
+            last = np.diff(episodes, append=episodes[-1] + 1) > 0
+            floor = returns_to_go(rewards, last, terminated, h.gamma, forever=h.return_floor == "sparse")
             table.column("floor").copy_(torch.from_numpy(floor))
+
+    def episode_ended(self, table: Table, rows: Tensor, terminated: bool) -> None:
+        """The floor of an online episode, known once it has ended."""
+        h = self.hyper
+        if h.return_floor != "none":
+            rewards = (h.reward_scale * table.column("rewards")[rows] + h.reward_shift).double().cpu().numpy()
+            last = np.arange(len(rewards)) == len(rewards) - 1
+            floor = returns_to_go(rewards, last, last & terminated, h.gamma, forever=h.return_floor == "sparse")
+            table.column("floor")[rows] = torch.from_numpy(floor).to(table.rows)
 
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
-        actor = GaussianActor(*sizes, c.actor_hidden, self.lead, affine_log_std=(1.0, -1.0))
+        self.aggregate: Aggregate = minimum if c.pessimism is None else Pessimistic(c.pessimism)
+        actor = GaussianActor(*sizes, c.actor_hidden, self.lead, (1.0, -1.0), c.actor_network)
         critic, self.target_critic = (
-            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm) for _ in range(2)
+            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network) for _ in range(2)
         )
         orthogonal_(critic.trunk, math.sqrt(2.0), 1e-2)
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
-        self.policy = Policy(actor, critic, sizes[0], low, high, minimum)
+        self.policy = Policy(actor, critic, sizes[0], low, high, self.aggregate)
         self.target_critic.requires_grad_(False).load_state_dict(critic.state_dict())
         self.log_alpha = nn.Parameter(torch.zeros(self.lead))
         self.optimizers = {
@@ -147,7 +166,7 @@ class CQL(Agent):
 
     def actor_loss(self, batch: Batch, actions: Tensor, log_prob: Tensor) -> tuple[Tensor, Metrics]:
         """mean alpha * log pi - min Q(s, a). actions (B, A) and log_prob (B,): the policy's."""
-        q = minimum(self.critic(batch.observations, actions))  # (B,)
+        q = self.aggregate(self.critic(batch.observations, actions))  # (B,)
         loss = (per_member(self.alpha, q) * log_prob - q).mean(-1)
         return loss, {"actor/loss": loss.detach(), "actor/q": q.detach().mean(-1), "actor/entropy": -log_prob.mean(-1)}
 
@@ -202,11 +221,12 @@ class CQL(Agent):
 
     @torch.no_grad()
     def next_q(self, batch: Batch) -> Tensor:
-        """The targets' minimum at an action of the policy's, or at the best of several, (B,)."""
+        """The targets' one opinion of an action of the policy's, or of the best of several, (B,)."""
         distribution = self.actor.distribution(batch.next_observations)
         count = self.config.penalty_actions if self.config.max_backup else 1
         actions, log_prob = several(distribution, self.draws, "next_xi", count)  # (B, count, A), (B, count)
-        q, best = score(self.target_critic, batch.next_observations, actions).amin(-3).max(-1, keepdim=True)
+        qs = score(self.target_critic, batch.next_observations, actions)  # (E, B, count)
+        q, best = self.aggregate(qs.flatten(-2)).unflatten(-1, qs.shape[-2:]).max(-1, keepdim=True)
         if self.config.backup_entropy:
             q = q - per_member(self.alpha, q) * log_prob.gather(-1, best)
         return q.squeeze(-1)
@@ -230,14 +250,15 @@ class CQL(Agent):
         return self.policy.sample(observations, self.acting.normal("exploration", self.policy(observations)))
 
 
-def returns_to_go(dataset: Dataset, rewards: np.ndarray, gamma: float, forever: bool) -> np.ndarray:
+def returns_to_go(
+    rewards: np.ndarray, last: np.ndarray, terminated: np.ndarray, gamma: float, forever: bool
+) -> np.ndarray:
     """Discounted return of each row to the end of its episode, (N,). rewards: (N,), as the update sees them.
 
+    last, terminated: (N,) bool, rows that end an episode, and those that the environment itself ended.
     forever: an episode that did not terminate goes on with its last reward.
     """
-    episodes, terminated = dataset.column("episode_ids"), dataset.column("terminations")
-    last = np.diff(episodes, append=episodes[-1] + 1) > 0
-    beyond = np.where(last & ~terminated.astype(bool) & forever, rewards / (1.0 - gamma), 0.0)
+    beyond = np.where(last & ~terminated & forever, rewards / (1.0 - gamma), 0.0)
     result = np.empty(len(rewards))
     following = 0.0
     for i in range(len(rewards) - 1, -1, -1):

@@ -67,16 +67,17 @@ class Table:
     def capacity(self) -> int:
         return len(self.rows)
 
-    def append(self, columns: dict[str, np.ndarray]) -> None:
-        """Adds transitions; a full table forgets its oldest."""
-        self.append_rows(torch.from_numpy(self.layout.pack(columns)).to(self.rows))
+    def append(self, columns: dict[str, np.ndarray]) -> Tensor:
+        """Adds transitions; a full table forgets its oldest. Returns where they went, (n,)."""
+        return self.append_rows(torch.from_numpy(self.layout.pack(columns)).to(self.rows))
 
-    def append_rows(self, rows: Tensor) -> None:
+    def append_rows(self, rows: Tensor) -> Tensor:
         """The same for rows (n, width) that are packed already; n is at most the capacity."""
         where = (self.next + torch.arange(len(rows), device=self.rows.device)) % self.capacity
         self.rows[where] = rows
         self.next = (self.next + len(rows)) % self.capacity
         self.size = min(self.size + len(rows), self.capacity)
+        return where
 
     def column(self, name: str) -> Tensor:
         """A view of one column of the valid rows, (size,) or (size, k)."""

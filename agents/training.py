@@ -65,11 +65,18 @@ def finetune_online(
         env.seed((agent.seed + agent.env_steps) % 2**31)
         obs = np.asarray(env.reset())
         metrics: Metrics = {}
+        episodes: list[list[int]] = [[] for _ in range(env.num_envs)]  # rows of the one that each environment is in
         for _ in range(0, total_timesteps, env.num_envs):
             run.callback.on_rollout_start()
             action = explore(agent, obs)
             next_obs, reward, done, infos = env.step(action)
-            replay.append(transition(obs, action, reward, np.asarray(next_obs), done, infos))
+            columns = transition(obs, action, reward, np.asarray(next_obs), done, infos)
+            for row, episode in zip(replay.append(columns).tolist(), episodes, strict=True):
+                episode.append(row)
+            for i in np.flatnonzero(done):
+                kept = torch.tensor(episodes[i][-(replay.capacity // env.num_envs) :])  # older ones are overwritten
+                agent.episode_ended(replay, kept.to(agent.device), bool(columns["terminations"][i]))
+                episodes[i] = []
             obs = np.asarray(next_obs)
             agent.env_steps += env.num_envs
             agent.num_timesteps += env.num_envs

@@ -20,10 +20,9 @@ from agents.config import AgentConfig, Hyper
 from agents.losses import affine, per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam
 from policies import BoxNormal, Critic, DeterministicActor, NormalActor, Pessimistic, Policy, mean, minimum
+from policies.critic import Aggregate
 from policies.mlp import Norm
 from policies.residual import Network
-
-Aggregate = Callable[[Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.distributions import BoxNormal, TanhNormal
-from policies.mlp import MLP, Norm
+from policies.mlp import Norm
 from policies.residual import Network, trunk
 
 
@@ -65,9 +65,10 @@ class GaussianActor(nn.Module):
         hidden: Sequence[int] = (256, 256),
         lead: Sequence[int] = (),
         affine_log_std: tuple[float, float] | None = None,
+        network: Network = "mlp",
     ):
         super().__init__()
-        self.trunk = MLP((observation_size, *hidden, 2 * action_size), lead)
+        self.trunk = trunk(network, (observation_size, *hidden, 2 * action_size), lead)
         self.affine = affine_log_std is not None
         if affine_log_std is not None:
             scale, offset = affine_log_std

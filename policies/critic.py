@@ -1,12 +1,16 @@
 """Critics and values: normalised observations (..., B, O) and actions (..., B, A) to returns-to-go."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from policies.mlp import MLP, Members, Norm
 from policies.residual import Network, trunk
+
+
+# An ensemble's opinions to its one: (..., E, B) -> (..., B).
+Aggregate = Callable[[Tensor], Tensor]
 
 
 def minimum(qs: Tensor) -> Tensor:

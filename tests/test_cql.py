@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import tensor
 
 from agents import CQL, CQLSA
@@ -15,7 +16,7 @@ from zoo.datasets import OfflineDataset
 
 
 def agent(cls=CQL, **settings):
-    return tiny(cls, dtype=torch.float64, n_critics=2, **settings)
+    return tiny(cls, dtype=torch.float64, **({"n_critics": 2} | settings))
 
 
 def of_size(actions: int, **settings) -> CQL:
@@ -119,14 +120,44 @@ def test_the_floor_raises_what_the_policy_proposes_and_nothing_else():
     assert cql.critic_loss(unknown)[1][0, 0].item() == pytest.approx(bare + math.log(12.0))
 
 
-def test_online_transitions_have_no_floor_and_learning_with_one_resumes(tmp_path):
+@pytest.mark.parametrize("envs", [1, 2])
+def test_online_rows_have_a_floor_once_their_episode_has_ended(envs):
+    data = toy_dataset()
+    cql = tiny(CQL, data, return_floor="dense", gamma=0.5, reward_scale=2.0, reward_shift=-1.0).learn_offline(data, 1)
+    cql.finetune_online(DummyVecEnv([ToyEnv] * envs), 10 * envs, dataset=data)  # an episode of 7 steps and 3 of another
+    floor, rewards = (cql.replay.column(name).view(10, envs).numpy() for name in ("floor", "rewards"))
+    for i in range(7):
+        expected = sum(0.5**k * (2.0 * rewards[i + k] - 1.0) for k in range(7 - i))
+        np.testing.assert_allclose(floor[i], expected, rtol=1e-5)
+    assert (floor[7:] == -math.inf).all()
+
+
+def test_an_episode_longer_than_the_buffer_gives_a_floor_to_the_rows_that_are_left():
+    data = toy_dataset()
+    cql = tiny(CQL, data, return_floor="dense", gamma=0.5, buffer_size=4).learn_offline(data, 1)
+    cql.finetune_online(ToyEnv(), 7, dataset=data)  # rows 4, 5, 6, 3 of the episode
+    floor, rewards = cql.replay.column("floor").tolist(), cql.replay.column("rewards").tolist()
+    assert floor[2] == rewards[2]
+    assert floor[3] == pytest.approx(rewards[3] + rewards[0] / 2 + rewards[1] / 4 + rewards[2] / 8)
+
+
+def test_learning_with_a_floor_resumes(tmp_path):
     data = toy_dataset()
     cql = tiny(CQL, data, return_floor="dense", updates_per_step=1).learn_offline(data, 2)
     resumed = CQL.load(cql.save(tmp_path / "cal"))
     for one in (cql, resumed):
-        one.learn_offline(data, 2).finetune_online(ToyEnv(), 3, dataset=data)
+        one.learn_offline(data, 2).finetune_online(ToyEnv(), 9, dataset=data)
     assert_same_state(cql, resumed)
-    assert cql.replay.column("floor").tolist() == [-math.inf] * 3
+
+
+def test_the_critics_one_opinion_is_that_of_their_pessimism():
+    """Critics that say 1, 2 and 4: 7/3 - weight * 2 for the actor, and for the target."""
+    cql = agent(n_critics=3, pessimism=0.5, gamma=0.5, entropy_weight=0.0)
+    constant_(cql.critic.trunk, [1.0, 2.0, 4.0])
+    constant_(cql.target_critic.trunk, [1.0, 2.0, 4.0])
+    batch = toy_batch(4)
+    assert cql.actor_loss(batch, batch.actions, batch.rewards)[0].item() == pytest.approx(-4.0 / 3.0)
+    assert cql.next_q(batch).tolist() == pytest.approx([4.0 / 3.0] * 4)
 
 
 # The state-adaptive version

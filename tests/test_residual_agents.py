@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents import AWAC, CAR, IQL, SPOT, TD3BC, ReBRAC
+from agents import AWAC, CAR, CQL, CQLSA, IQL, SPOT, TD3BC, ReBRAC
 from policies import SpectralLinear
 from tests.data import assert_same_state, prepared, tiny, toy_dataset
 
 RESIDUAL = {"actor_network": "residual", "critic_network": "residual"}
 NORMS = {"actor_norm": "none", "critic_norm": "none"}
-CLASSES = [TD3BC, ReBRAC, SPOT, CAR, AWAC, IQL]
+CLASSES = [TD3BC, ReBRAC, SPOT, CAR, AWAC, IQL, CQL, CQLSA]
 EVERY = pytest.mark.parametrize("cls", CLASSES)
 
 
@@ -20,7 +20,8 @@ def data():
 
 
 def settings(cls) -> dict:
-    return RESIDUAL | NORMS | ({"dropout": 0.0} if "dropout" in cls.Config.names() else {})
+    given = RESIDUAL | NORMS | {"dropout": 0.0}
+    return {name: value for name, value in given.items() if name in cls.Config.names()}
 
 
 def spectral(agent) -> list[SpectralLinear]:
