@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents import ASPC, CAR, PARS, SPOT, TD3BC, TD3BCSA, Agent, ReBRAC
+from agents import ASPC, CAR, CQL, IQL, PARS, SPOT, TD3BC, TD3BCSA, Agent, ReBRAC
 from agents.replay import Table
 from zoo.datasets import OfflineDataset
 
@@ -40,16 +40,42 @@ def input_gradients(rows: int, sizes: tuple[int, ...], to_the_input: bool) -> li
     return products if to_the_input else products[1:]
 
 
+def gradients(rows: int, sizes: tuple[int, ...]) -> list[Product]:
+    """Forward and backward, to the parameters."""
+    return forward(rows, sizes) + weight_gradients(rows, sizes) + input_gradients(rows, sizes, to_the_input=False)
+
+
 def td3_products(agent: Agent, target_members: int, critic_rows: int, actor_members: int) -> list[Product]:
     """All products of two updates: two critic steps, one actor step."""
     c = agent.config
     actor, critic = (OBSERVATIONS, *c.actor_hidden, ACTIONS), (OBSERVATIONS + ACTIONS, *c.critic_hidden, 1)
     critic_step = forward(BATCH, actor) + target_members * forward(BATCH, critic)
-    learn = forward(critic_rows, critic) + weight_gradients(critic_rows, critic)
-    critic_step += c.n_critics * (learn + input_gradients(critic_rows, critic, to_the_input=False))
-    actor_step = forward(BATCH, actor) + weight_gradients(BATCH, actor) + input_gradients(BATCH, actor, False)
-    actor_step += actor_members * (forward(BATCH, critic) + input_gradients(BATCH, critic, to_the_input=True))
+    critic_step += c.n_critics * gradients(critic_rows, critic)
+    actor_step = gradients(BATCH, actor) + actor_members * (
+        forward(BATCH, critic) + input_gradients(BATCH, critic, to_the_input=True)
+    )
     return 2 * critic_step + actor_step
+
+
+def iql_products(agent: Agent) -> list[Product]:
+    """All products of two updates. The value sees s in its loss, then s and s' as it is after its step."""
+    c = agent.config
+    value, actor = (OBSERVATIONS, *c.value_hidden, 1), (OBSERVATIONS, *c.actor_hidden, ACTIONS)
+    critic = (OBSERVATIONS + ACTIONS, *c.critic_hidden, 1)
+    learn = gradients(BATCH, value) + gradients(BATCH, actor) + c.n_critics * gradients(BATCH, critic)
+    return 2 * (learn + 2 * forward(BATCH, value) + c.n_critics * forward(BATCH, critic))
+
+
+def cql_products(agent: Agent) -> list[Product]:
+    """All products of two updates: the actor asked at s for its loss, and at s and s' for actions."""
+    c = agent.config
+    actor, critic = (OBSERVATIONS, *c.actor_hidden, 2 * ACTIONS), (OBSERVATIONS + ACTIONS, *c.critic_hidden, 1)
+    actor_step = gradients(BATCH, actor) + c.n_critics * (
+        forward(BATCH, critic) + input_gradients(BATCH, critic, to_the_input=True)
+    )
+    target = forward(BATCH, actor) + c.n_critics * forward(BATCH, critic)
+    asked = (1 + 3 * c.penalty_actions) * BATCH
+    return 2 * (actor_step + target + 2 * forward(BATCH, actor) + c.n_critics * gradients(asked, critic))
 
 
 def floor(products: list[Product]) -> Callable[[], None]:
@@ -140,6 +166,11 @@ def main(rounds: int, each: int) -> list[dict]:
     for critics, hidden in ((4, small), (10, small), (10, (256, 256, 256))):
         agent = PARS(dataset, n_critics=critics, critic_hidden=hidden)
         cases.append((f"PARS({critics}, {len(hidden)}x256)", agent, td3_products(agent, 2, 2 * BATCH, critics)))
+    agent = IQL(dataset)
+    cases.append(("IQL", agent, iql_products(agent)))
+    for hidden in (small, (256, 256, 256)):
+        agent = CQL(dataset, actor_hidden=hidden, critic_hidden=hidden)
+        cases.append((f"CQL, {len(hidden)}x256", agent, cql_products(agent)))
     rows = []
     for name, agent, products in cases:
         with agent.compute():

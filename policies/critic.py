@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from policies.mlp import MLP, Members, Norm
 from policies.residual import Network, trunk
 
-
 # An ensemble's opinions to its one: (..., E, B) -> (..., B).
 Aggregate = Callable[[Tensor], Tensor]
 
