@@ -12,7 +12,6 @@ import dataclasses
 import math
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from agents.draws import Draws
 from agents.losses import affine, per_member, polyak_, td_target
 from agents.optim import Adam, minimize_together
 from agents.replay import Table
+from agents.return_floor import ReturnFloor
 from agents.spec import Dataset
 from policies import Critic, GaussianActor, Pessimistic, Policy, TanhNormal, minimum, orthogonal_
 from policies.critic import Aggregate
@@ -86,27 +86,20 @@ class CQL(Agent):
         return COLUMNS if self.config.return_floor == "none" else (*COLUMNS, "floor")
 
     def annotate(self, table: Table, dataset: Dataset) -> None:
-        """The floor of the dataset's rows, in the rewards that the update sees."""
         super().annotate(table, dataset)
-        h = self.hyper
-        if h.return_floor != "none":
-            rewards = h.reward_scale * dataset.column("rewards") + h.reward_shift
-            episodes, terminated = dataset.column("episode_ids"), dataset.column("terminations").astype(bool)
-            last = np.diff(episodes, append=episodes[-1] + 1) > 0
-            floor = returns_to_go(rewards, last, terminated, h.gamma, forever=h.return_floor == "sparse")
-            table.column("floor").copy_(torch.from_numpy(floor))
+        if self.floor is not None:
+            table.column("floor").copy_(self.floor.of_dataset(dataset))
 
     def episode_ended(self, table: Table, rows: Tensor, terminated: bool) -> None:
-        """The floor of an online episode, known once it has ended."""
-        h = self.hyper
-        if h.return_floor != "none":
-            rewards = (h.reward_scale * table.column("rewards")[rows] + h.reward_shift).double().cpu().numpy()
-            last = np.arange(len(rewards)) == len(rewards) - 1
-            floor = returns_to_go(rewards, last, last & terminated, h.gamma, forever=h.return_floor == "sparse")
-            table.column("floor")[rows] = torch.from_numpy(floor).to(table.rows)
+        if self.floor is not None:
+            table.column("floor")[rows] = self.floor.of_episode(table.column("rewards")[rows], terminated)
 
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+        self.floor = None
+        if c.return_floor != "none":
+            h = self.hyper
+            self.floor = ReturnFloor(c.return_floor == "sparse", h.gamma, h.reward_scale, h.reward_shift)
         self.aggregate: Aggregate = minimum if c.pessimism is None else Pessimistic(c.pessimism)
         actor = GaussianActor(*sizes, c.actor_hidden, self.lead, (1.0, -1.0), c.actor_network)
         critic, self.target_critic = (
@@ -248,23 +241,6 @@ class CQL(Agent):
     def explore(self, observations: Tensor) -> Tensor:
         """A draw from the policy."""
         return self.policy.sample(observations, self.acting.normal("exploration", self.policy(observations)))
-
-
-def returns_to_go(
-    rewards: np.ndarray, last: np.ndarray, terminated: np.ndarray, gamma: float, forever: bool
-) -> np.ndarray:
-    """Discounted return of each row to the end of its episode, (N,). rewards: (N,), as the update sees them.
-
-    last, terminated: (N,) bool, rows that end an episode, and those that the environment itself ended.
-    forever: an episode that did not terminate goes on with its last reward.
-    """
-    beyond = np.where(last & ~terminated & forever, rewards / (1.0 - gamma), 0.0)
-    result = np.empty(len(rewards))
-    following = 0.0
-    for i in range(len(rewards) - 1, -1, -1):
-        following = rewards[i] + gamma * (beyond[i] if last[i] else following)
-        result[i] = following
-    return result
 
 
 def several(distribution: TanhNormal, draws: Draws, name: str, count: int) -> tuple[Tensor, Tensor]:
