@@ -1,0 +1,106 @@
+"""What network size, a larger ensemble and evaluation sampling each do on one dataset: the study of Cetin et al. 2024
+(arXiv 2403.13097) in small.
+
+    python benchmarks/scale.py
+    python benchmarks/scale.py --table
+
+IQL in that paper's form, all widths an eighth of the paper's and its depths kept, so that it runs on a CPU. The seeds
+are the members of one population. Each row is the return of 10 deterministic episodes from reset seeds 100 to 109, of
+the actor's own action and of the best of 50 candidates.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from learning import append
+from scipy import stats
+
+from agents import IQL
+from zoo.datasets import load_dataset
+from zoo.envs import make_env
+from zoo.evaluation import evaluate
+
+CSV = Path(__file__).parent / "scale.csv"
+DATASET = "hopper-medium-replay"
+NETWORKS: dict[str, dict] = {
+    "small": {"actor_hidden": (32,) * 2, "critic_hidden": (32,) * 2, "value_hidden": (32,) * 2},
+    "large": {"actor_hidden": (128,) * 5, "critic_hidden": (32,) * 3, "value_hidden": (128,) * 2},
+    "modern": {
+        "actor_hidden": (128,) * 2,
+        "critic_hidden": (32,),
+        "value_hidden": (128,) * 2,
+        "actor_network": "residual",
+        "critic_network": "residual",
+    },
+}
+CRITICS = (2, 5)
+CANDIDATES = (1, 50)
+FORM = {"preset": "simple-ingredients", "temperature": 3.0, "batch_size": 256}
+
+
+def train(network: str, critics: int, args: argparse.Namespace) -> None:
+    dataset = load_dataset(DATASET)
+    agent = IQL(dataset, population=args.seeds, n_critics=critics, **FORM, **NETWORKS[network])
+    started = time.perf_counter()
+    for step in range(args.every, args.steps + 1, args.every):
+        agent.learn_offline(dataset, args.every)
+        for seed in range(args.seeds):
+            member = agent.member(seed)
+            for candidates in CANDIDATES:
+                returns = evaluate(member, lambda: make_env(dataset), evaluation_samples=candidates)
+                row = {
+                    "label": f"{network}, {critics} critics",
+                    "agent": "IQL",
+                    "dataset": dataset.name,
+                    "seed": seed,
+                    "step": step,
+                    "return_mean": round(float(returns.mean()), 1),
+                    "return_std": round(float(returns.std()), 1),
+                    "seconds": round(time.perf_counter() - started),
+                    "settings": f"evaluation_samples={candidates}",
+                }
+                append(args.out, row)
+                print(row, flush=True)
+
+
+def table(path: Path) -> str:
+    """Markdown: each seed's mean of its last three evaluations; mean and 95% t-interval over the seeds."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| networks | critics | seeds | steps | actor's own action | best of 50 |", "|---|---|---|---|---|---|"]
+    for label in dict.fromkeys(row["label"] for row in rows):
+        cells = []
+        for candidates in CANDIDATES:
+            mine = [r for r in rows if (r["label"], r["settings"]) == (label, f"evaluation_samples={candidates}")]
+            seeds = sorted({r["seed"] for r in mine})
+            last = [np.mean([float(r["return_mean"]) for r in mine if r["seed"] == seed][-3:]) for seed in seeds]
+            half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1)
+            cells.append(f"{np.mean(last):.0f} ± {half:.0f}")
+        network, critics = label.removesuffix(" critics").split(", ")
+        steps = max(int(r["step"]) for r in mine)
+        lines.append(f"| {network} | {critics} | {len(seeds)} | {steps:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--critics", type=int, nargs="+", default=CRITICS)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--every", type=int, default=5_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.out))
+    else:
+        torch.set_num_threads(options.threads)
+        for size in options.networks:
+            for count in options.critics:
+                train(size, count, options)
