@@ -65,18 +65,12 @@ def finetune_online(
         env.seed((agent.seed + agent.env_steps) % 2**31)
         obs = np.asarray(env.reset())
         metrics: Metrics = {}
-        episodes: list[list[int]] = [[] for _ in range(env.num_envs)]  # rows of the one that each environment is in
+        episodes = OnlineEpisodes(agent, replay, env.num_envs)
         for _ in range(0, total_timesteps, env.num_envs):
             run.callback.on_rollout_start()
             action = explore(agent, obs)
             next_obs, reward, done, infos = env.step(action)
-            columns = transition(obs, action, reward, np.asarray(next_obs), done, infos)
-            for row, episode in zip(replay.append(columns).tolist(), episodes, strict=True):
-                episode.append(row)
-            for i in np.flatnonzero(done):
-                kept = torch.tensor(episodes[i][-(replay.capacity // env.num_envs) :])  # older ones are overwritten
-                agent.episode_ended(replay, kept.to(agent.device), bool(columns["terminations"][i]))
-                episodes[i] = []
+            episodes.append(transition(obs, action, reward, np.asarray(next_obs), done, infos), done)
             obs = np.asarray(next_obs)
             agent.env_steps += env.num_envs
             agent.num_timesteps += env.num_envs
@@ -155,6 +149,33 @@ def offline_table(agent: Agent, dataset: Dataset) -> Table:
     return Table.of(dataset, agent.layout, agent.device, agent.dtype)
 
 
+class OnlineEpisodes:
+    """Puts online transitions into the buffer, and what is known of a row only later into the row."""
+
+    def __init__(self, agent: Agent, replay: Table, num_envs: int):
+        self.agent, self.replay = agent, replay
+        self.rows: list[list[int]] = [[] for _ in range(num_envs)]  # of the episode that each environment is in
+        self.kept = max(replay.capacity // num_envs, 1)  # the last rows of an episode that are not overwritten
+
+    def append(self, columns: dict[str, np.ndarray], done: np.ndarray) -> None:
+        """One transition of each environment. done: (n,), whether it ended its episode."""
+        if "next_actions" in self.replay.layout.slices:
+            self.supply_next_actions(columns["actions"])
+        for rows, row in zip(self.rows, self.replay.append(columns).tolist(), strict=True):
+            rows.append(row)
+        for i in np.flatnonzero(done):
+            episode = torch.tensor(self.rows[i][-self.kept :], device=self.agent.device)
+            self.agent.episode_ended(self.replay, episode, bool(columns["terminations"][i]))
+            self.rows[i] = []
+
+    def supply_next_actions(self, actions: np.ndarray) -> None:
+        """actions (n, A) follow on the last transition of each episode that goes on."""
+        going_on = [i for i, rows in enumerate(self.rows) if rows]
+        last = torch.tensor([self.rows[i][-1] for i in going_on], dtype=torch.long, device=self.agent.device)
+        self.replay.column("next_actions")[last] = torch.from_numpy(actions[going_on]).to(self.replay.rows)
+        self.replay.column("next_action_valid")[last] = 1.0
+
+
 @torch.no_grad()
 def explore(agent: Agent, obs: np.ndarray) -> np.ndarray:
     rows = torch.as_tensor(obs, dtype=agent.dtype, device=agent.device)
@@ -180,7 +201,7 @@ def transition(
         "rewards": reward,
         "next_observations": successors,
         "terminations": done & ~timed_out,
-        "next_actions": action,  # not known yet: not valid, the action itself stands in
+        "next_actions": action,  # not known before the next step: not valid, the action itself stands in
         "next_action_valid": np.zeros(len(done)),
         **{name: np.full(len(done), value) for name, value in CHOSEN.items()},
     }

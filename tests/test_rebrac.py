@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import tensor
 
 from agents import TD3, TD3BC, Agent, Batch, ReBRAC
@@ -189,15 +190,20 @@ def test_next_actions_are_the_next_rows_own_in_the_units_of_the_networks():
     assert (batch.next_actions.amin(0) < -0.95).all()
 
 
-def test_a_transition_collected_online_has_no_next_action():
+@pytest.mark.parametrize("envs", [1, 2])
+def test_a_transition_collected_online_has_a_next_action_once_it_is_taken(envs):
     data = toy_dataset()
-    rebrac = tiny(ReBRAC, data, offline_ratio=0.5)
-    rebrac.update = lambda batch: shares.append(batch.next_action_valid.view(2, -1).mean(-1).tolist()) or {}
-    shares: list[list[float]] = []
-    rebrac.finetune_online(ToyEnv(), 2 * LENGTH, dataset=data)
-    assert rebrac.replay.column("next_action_valid").tolist() == [0.0] * (2 * LENGTH)
-    assert all(online == 0.0 for _, online in shares)
-    assert sum(offline for offline, _ in shares) / len(shares) == pytest.approx(6 / 7, abs=0.15)  # of an episode's rows
+    rebrac = tiny(ReBRAC, data)
+    newest: list[float] = []
+    rebrac.update = lambda batch: newest.extend(rebrac.replay.column("next_action_valid")[-envs:].tolist()) or {}
+    rebrac.finetune_online(DummyVecEnv([ToyEnv] * envs), (LENGTH + 3) * envs, dataset=data)
+    valid, actions, following = (
+        rebrac.replay.column(name).unflatten(0, (-1, envs)) for name in ("next_action_valid", "actions", "next_actions")
+    )
+    whole_episode, begun = [1.0] * (LENGTH - 1) + [0.0], [1.0, 1.0, 0.0]
+    assert valid.T.tolist() == [whole_episode + begun] * envs
+    assert torch.equal(following[:-1][valid[:-1] == 1.0], actions[1:][valid[:-1] == 1.0])
+    assert set(newest) == {0.0}
 
 
 def test_observations_are_not_normalised():
