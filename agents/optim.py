@@ -29,12 +29,43 @@ class Adam(torch.optim.Adam):
         """Sets the learning rate to `factor` times the one given at the start."""
         self.param_groups[0]["lr"] = factor * max(self.rates)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         before = [p.clone() for p in self.parameters] if self.shares else []
-        super().step()
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if len(gradients) == len(self.state) == len(self.parameters):
+            self.fused_step(gradients)
+        else:
+            super().step()  # which makes the state of every parameter with a gradient
         for parameter, old, share in zip(self.parameters, before, self.shares, strict=False):
             parameter.copy_(old.lerp(parameter, share))
+
+    def fused_step(self, gradients: list[Tensor]) -> None:
+        """torch's kernel alone. Its optimizer does much more around it, which costs as much as three such kernels."""
+        group = self.param_groups[0]
+        parameters: list[Tensor] = [*self.parameters]
+        states = [self.state[p] for p in parameters]
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            parameters,
+            gradients,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
     def clip_gradients(self, max_norm: float, lead: int) -> None:
         """Scales each member's gradients so that their joint norm is at most max_norm. lead: population dimensions."""

@@ -103,6 +103,26 @@ def test_polyak_moves_each_member_of_a_population_by_its_own_tau():
 # Adam
 
 
+def test_steps_are_torchs_own_bit_for_bit_also_after_a_new_rate_and_a_restored_state():
+    torch.manual_seed(0)
+    start, gradients = torch.randn(3, 5), torch.randn(6, 3, 5)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    adam, reference = Adam([ours], 3e-3), torch.optim.Adam([theirs], 3e-3, fused=True)
+    for k, gradient in enumerate(gradients):
+        if k == 2:
+            adam.scale_lr(0.5)
+            reference.param_groups[0]["lr"] = 1.5e-3
+        if k == 4:
+            stored, adam = adam.state_dict(), Adam([ours], 3e-3)
+            adam.load_state_dict(stored)
+        adam.zero_grad()
+        assert ours.grad is None
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        adam.step()
+        reference.step()
+        assert torch.equal(ours, theirs)
+
+
 def run_adam(optimizer: torch.optim.Adam, parameter: torch.nn.Parameter, gradients: torch.Tensor) -> torch.Tensor:
     for gradient in gradients:
         parameter.grad = gradient.clone()
