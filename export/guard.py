@@ -1,8 +1,9 @@
 """disagreement.onnx: how far the critics of an agent are apart, and from where on that is unusual.
 
 obs (batch, O), actions (batch, A) -> disagreement (batch,), the standard deviation over the ensemble, in units of the
-return that the critics learned (PARS and others scale rewards). Critics that saw an action in the data tend to agree on
-it. The threshold is a quantile of the disagreement on the dataset's own rows, computed with the file that is written. export/disagreement.py reads it.
+return that the critics learned (PARS and others scale rewards). Critics that saw an action in the data tend to agree
+on it. The threshold is a quantile of the disagreement on the dataset's own rows, computed with the file that is
+written. export/disagreement.py reads it.
 """
 
 import json
