@@ -193,7 +193,7 @@ class ControlLoop:
         self._held: np.ndarray | None = None  # the policy's last action, while it may be written again
         self._seen = -math.inf  # when the observation came that it answers
         self._distrust = "stale"  # why there is none to hold
-        self._safe_for: str | None = None  # the cause that was logged last
+        self._told: set[str] = set()  # causes of safe actions that were logged
 
     def run(self, ticks: int | None = None) -> Report:
         """Runs until `ticks` deadlines have passed, stop(), SIGINT, SIGTERM, a lost link, or an overrun where it stops.
@@ -356,14 +356,10 @@ class ControlLoop:
         self._limited += decision.limited
         self._outcomes[decision.outcome] += 1
         self._causes[decision.cause] += 1
-        safe_for = decision.cause if decision.outcome == "safe" else None
-        if safe_for != self._safe_for:  # changes only: at a high rate the log would be the load
-            if safe_for is None:
-                log.warning("tick %d: the policy acts again", self._tick)
-            else:
-                fault = self.last_fault or "none"
-                log.warning("tick %d: safe action, cause: %s; last fault: %s", self._tick, safe_for, fault)
-            self._safe_for = safe_for
+        if decision.outcome == "safe" and decision.cause not in self._told:  # once: at a high rate the log is a load
+            self._told.add(decision.cause)
+            fault = self.last_fault or "none"
+            log.warning("tick %d: first safe action of cause %s; last fault: %s", self._tick, decision.cause, fault)
 
     def _rows(self) -> np.ndarray:
         """The recorded ticks, oldest first."""

@@ -409,12 +409,12 @@ def test_a_log_that_cannot_be_finished_leaves_the_older_one(tmp_path, monkeypatc
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("log", "older")]
 
 
-def test_only_changes_are_logged(caplog):
+def test_each_cause_is_logged_once_a_run(caplog):
     with caplog.at_level(logging.WARNING, logger="control"):
-        Robot([OBS, *[None] * 6, OBS]).run()
+        Robot([OBS, None, None, None, None, OBS, OBS, None, None, None]).run(guard=Doubts(0.0, 9.0, 0.0))
     assert [r.getMessage() for r in caplog.records] == [
-        "tick 3: safe action, cause: stale; last fault: none",
-        "tick 7: the policy acts again",
+        "tick 3: first safe action of cause stale; last fault: none",
+        "tick 5: first safe action of cause guard; last fault: none",
     ]
 
 
