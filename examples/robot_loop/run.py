@@ -64,9 +64,9 @@ class Link:
             self.socket.send(np.int64(self.sent).tobytes() + action.astype("<f8").tobytes())
 
     def take_leave(self) -> None:
+        """Ends the robot. The socket stays open, for the robot may be about to send."""
         with contextlib.suppress(ConnectionRefusedError):  # the robot was faster
             self.socket.send(np.int64(self.sent + 1).tobytes())
-        self.socket.close()
 
 
 @contextlib.contextmanager
@@ -116,6 +116,7 @@ def drive(
         link.take_leave()
         assert process.stdout is not None
         last = process.stdout.readline()
+        link.socket.close()
     if log is not None:
         loop.write_log(log)
     return report, json.loads(last) if last else None
