@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-FORMAT = 1  # of the metadata that this file reads
+FORMAT = 2  # of the metadata that this file reads
 SAME_AGENT = ("agent", "seed", "config_sha256", "counters")  # what a policy and its guard have in common
 
 

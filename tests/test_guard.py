@@ -199,7 +199,7 @@ def test_a_damaged_file_is_refused_by_its_name(damage, tmp_path):
     [
         (None, "lacks the metadata 'zoo'"),
         ({}, "lacks the metadata 'zoo'"),
-        (METADATA | {"format": 2}, "has format 2, this reader up to 1"),
+        (METADATA | {"format": 3}, "has format 3, this reader up to 2"),
         (METADATA | {"graph": "policy"}, "is a policy and knows no disagreement; open the disagreement.onnx"),
     ],
 )
