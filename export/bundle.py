@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +71,19 @@ def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "",
         "## Observations",
         "",
-        "| | name | unit | low | high | mean in the data | deviation |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    normalizer = contract["normalizer"]
-    for index, (entry, mean, std) in enumerate(
-        zip(contract["observations"], normalizer["mean"], normalizer["std"], strict=True)
-    ):
-        lines.append(f"| {index} | {cells(entry)} | {mean:.6g} | {std:.6g} |")
-    lines += [
+        *table(contract["observations"]),
         "",
-        "Mean 0 and deviation 1 throughout: the agent does not normalise.",
+        "The mean and deviation by which the agent normalises them are in contract.json and inside the files.",
         "",
         "## Actions",
         "",
-        "| | name | unit | low | high |",
-        "|---|---|---|---|---|",
-        *(f"| {index} | {cells(entry)} |" for index, entry in enumerate(contract["actions"])),
+        *table(contract["actions"]),
         "",
         "No action leaves this box.",
         "",
         "## Where it comes from",
         "",
-        f"- Data: {dataset['name']}; {'; '.join(f'{k}: {v}' for k, v in dataset['provenance'].items()) or 'no more known'}.",
+        f"- Data: {dataset['name']}. {'; '.join(f'{name}: {value}' for name, value in dataset['provenance'].items())}",
         f"- Training: seed {contract['seed']}, {counters['updates']:,} gradient steps, {counters['env_steps']:,} "
         "environment steps.",
         f"- Config: SHA-256 {contract['config_sha256']}; every setting is in contract.json.",
@@ -123,16 +113,21 @@ def decision(samples: int, search_noise: float | None) -> str:
     return f"the critics' best of {samples} candidates, {around}. OnnxPolicy draws the noise; its seed is yours to set."
 
 
-def cells(entry: Mapping[str, Any]) -> str:
-    low, high = ("" if entry[key] is None else f"{entry[key]:g}" for key in ("low", "high"))
-    return f"{entry['name'] or ''} | {entry['unit']} | {low} | {high}".replace("\n", " ")
+def table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown rows of the dimensions."""
+    lines = ["| | name | unit | low | high |", "|---|---|---|---|---|"]
+    for index, entry in enumerate(entries):
+        low, high = ("" if entry[key] is None else f"{entry[key]:g}" for key in ("low", "high"))
+        name, unit = (" ".join((entry[key] or "").replace("|", "/").split()) for key in ("name", "unit"))
+        lines.append(f"| {index} | {name} | {unit} | {low} | {high} |")
+    return lines
 
 
 def score_lines(scores: list[Mapping[str, Any]] | None) -> list[str]:
     if not scores:
         return ["- Evaluations: none are known of exactly these weights."]
     return [
-        f"- Return {score['mean']:.1f}, 95 % interval [{score['interval'][0]:.1f}, {score['interval'][1]:.1f}] of the mean "
-        f"over {score['episodes']} episodes of {score['environment']}. One training run: other seeds differ by more."
+        f"- Return {score['mean']:.1f} in {score['environment']}, 95 % interval of the mean over {score['episodes']} "
+        f"episodes {score['interval'][0]:.1f} to {score['interval'][1]:.1f}. Another training seed may differ by more."
         for score in scores
     ]

@@ -122,7 +122,7 @@ def dimensions(owner: str, name: str, entries: Any, size: int) -> list[Dimension
         raise ContractError(f"{owner}: {name} must be a list of tables, one for each dimension, got {entries!r}")
     if len(entries) != size:
         raise ContractError(
-            f"{owner}: {name} has {len(entries)} entries, the agent has {size} dimensions; {{}} stands for an unknown one"
+            f"{owner}: {name} has {len(entries)} entries for the agent's {size} dimensions; {{}} is an unknown one"
         )
     complete = []
     for index, entry in enumerate(entries):

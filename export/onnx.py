@@ -2,8 +2,8 @@
 
 actor.onnx   obs (batch, O) -> actions (batch, A): the actor's own action.
 critic.onnx  obs (batch, O), actions (batch, A) -> q (batch,): the critics' one opinion.
-policy.onnx  what agent.predict does. With evaluation samples: obs (batch, O), noise (batch, samples, A), standard normal
-             -> actions (batch, A). With one it is the actor's graph.
+policy.onnx  what agent.predict does. With evaluation samples: obs (batch, O), noise (batch, samples, A), standard
+             normal -> actions (batch, A). With one it is the actor's graph.
 golden.npz   a batch of inputs and torch's outputs for it.
 report.json  how far onnxruntime is from torch.
 contract.json, CARD.md  what a robot and its people must know; see contract.py and bundle.py.

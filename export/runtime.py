@@ -1,6 +1,6 @@
 """An exported policy on the robot: numpy in, numpy out. Needs numpy and onnxruntime, no other file of this project.
 
-With the files beside it, `python -m export.runtime verify | info | bench | diff` looks after bundles; see inspection.py.
+With inspection.py beside it, `python -m export.runtime verify | info | bench | diff` looks after bundles.
 """
 
 from __future__ import annotations  # Python 3.9 reads this file
@@ -10,7 +10,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ class OnnxPolicy:
 
         def latency(samples: int) -> float:
             self._set_samples(samples)
-            return float(np.quantile(measure(lambda: self.predict(obs), calls), quantile))
+            return float(np.quantile(measure([lambda: self.predict(obs)], calls), quantile))
 
         fits, too_many = 1, (exported if most is None else most) + 1
         while too_many - fits > 1:
@@ -167,7 +167,8 @@ class OnnxPolicy:
         if not _finite(self._rows):
             bad = np.flatnonzero(~np.isfinite(self._rows).all(0)).tolist()
             raise ValueError(
-                f"obs has NaN or infinite entries in dimensions {bad}{self._names(bad)}; expected finite float32 numbers"
+                f"obs has NaN or infinite entries in dimensions {bad}{self._names(bad)}; "
+                "expected finite float32 numbers"
             )
 
     def _take_noise(self, noise: np.ndarray | None) -> None:
@@ -204,15 +205,17 @@ def _finite(values: np.ndarray) -> bool:
     return b"\0" not in np.isfinite(values).tobytes()
 
 
-def measure(call: Callable[[], Any], calls: int) -> np.ndarray:
-    """Milliseconds of each of `calls` calls, (calls,), after a warm-up."""
-    for _ in range(WARM_UP):
-        call()
-    times = np.empty(calls)
+def measure(functions: Sequence[Callable[[], Any]], calls: int) -> np.ndarray:
+    """Milliseconds of each call, (functions, calls): after a warm-up the functions are called in turns."""
+    for function in functions:
+        for _ in range(WARM_UP):
+            function()
+    times = np.empty((len(functions), calls))
     for i in range(calls):
-        begin = time.perf_counter()
-        call()
-        times[i] = (time.perf_counter() - begin) * 1e3
+        for k, function in enumerate(functions):
+            begin = time.perf_counter()
+            function()
+            times[k, i] = (time.perf_counter() - begin) * 1e3
     return times
 
 
@@ -285,9 +288,9 @@ def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.nd
     """Observation size and action box (A,), (A,) of the metadata; format 1 has the box as two lists."""
     try:
         if metadata["format"] == 1:
-            size, box = metadata["observation_size"], (metadata["action_low"], metadata["action_high"])
+            size, box = metadata["observation_size"], [metadata["action_low"], metadata["action_high"]]
         else:
-            box = tuple([float(action[edge]) for action in metadata["actions"]] for edge in ("low", "high"))
+            box = [[float(action[edge]) for action in metadata["actions"]] for edge in ("low", "high")]
             size = len([observation["unit"] for observation in metadata["observations"]])
         low, high = (np.array(edge, np.float32).reshape(len(edge)) for edge in box)
         samples = metadata["evaluation_samples"]
@@ -305,19 +308,16 @@ def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.nd
 def _check_graph(policy: OnnxPolicy) -> None:
     """Raises PolicyFileError where the graph has other inputs and outputs than the metadata say."""
     samples, actions = policy.evaluation_samples, policy.action_size
-    expected: dict[str, list[int]] = {"obs": [policy.observation_size]}
+    expected = {"obs": [policy.observation_size], "actions": [actions]}
     if samples > 1:
         expected["noise"] = [samples, actions]
-    expected["actions"] = [actions]
-    found = {
-        value.name: [size if isinstance(size, int) else own for size, own in zip(value.shape[1:], expected[value.name])]
-        for value in (*policy.session.get_inputs(), *policy.session.get_outputs())
-        if value.name in expected
-    }
-    count = len(policy.session.get_inputs()) + len(policy.session.get_outputs())
-    if found != expected or count != len(expected):
+    tensors = (*policy.session.get_inputs(), *policy.session.get_outputs())
+    found = {tensor.name: list(tensor.shape[1:]) for tensor in tensors}
+    if samples > 1 and found.get("noise") and not isinstance(found["noise"][0], int):
+        found["noise"][0] = samples  # free
+    if found != expected:
         raise PolicyFileError(
-            f"{policy.path}: after the batch its graph has {found}, its metadata say {expected}; export again"
+            f"{policy.path}: its graph has the axes {found} beside the batch, its metadata {expected}; export again"
         )
 
 
@@ -331,6 +331,10 @@ def _copy(target: np.ndarray, values: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    from export.inspection import main
-
+    try:
+        from export.inspection import main
+    except ModuleNotFoundError as missing:
+        raise SystemExit(
+            f"{missing}: the commands need the folder export with inspection.py; run it beside it"
+        ) from None
     main()
