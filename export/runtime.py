@@ -275,7 +275,7 @@ def read_metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str
     try:
         metadata: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
         version, graph = int(metadata["format"]), metadata["graph"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PolicyFileError(f"{path} lacks the metadata 'zoo'; agent.export_onnx writes files with it") from error
     if version > FORMAT:
         raise PolicyFileError(f"{path} has format {version}, this runtime reads up to {FORMAT}: use a newer runtime.py")
@@ -297,7 +297,7 @@ def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.nd
         sound = type(size) is int and type(samples) is int and 1 <= samples <= MOST_SAMPLES
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PolicyFileError(f"{path} has unusable metadata ({error!r}); use another copy, or export again") from error
-    if not (sound and len(low) == len(high) and np.isfinite([low, high]).all() and (low <= high).all()):
+    if not (sound and len(low) == len(high) and np.isfinite([low, high]).all() and (low < high).all()):
         raise PolicyFileError(
             f"{path} has unusable metadata: observation size {size}, {samples} samples, box {low} to {high}; expected "
             f"whole numbers, at most {MOST_SAMPLES} samples, and a finite box; use another copy, or export again"
