@@ -62,7 +62,7 @@ def describe_agent(agent: Agent, samples: int, stated: Stated | None, scores: Se
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "dataset": {"name": spec.name, "env_id": spec.env_id, "provenance": strict(spec.provenance)},
         "counters": {"updates": agent.updates, "env_steps": agent.env_steps},
-        "scores": None if scores is None else [strict(score) for score in scores],
+        "scores": None if scores is None else [checked_score(score) for score in scores],
         "observation_size": spec.observation_size,
         "action_size": spec.action_size,
         **stated_of(agent, stated),
@@ -167,6 +167,14 @@ def set_box(owner: str, actions: list[Dimension], low: Sequence[float], high: Se
                     f"trained with {own:g}: check the unit and the order; a tighter limit belongs to the control loop"
                 )
             entry[key] = own
+
+
+def checked_score(score: Mapping[str, Any]) -> dict[str, Any]:
+    needed = {"environment", "episodes", "mean", "interval"}
+    if not needed <= score.keys() or len(score["interval"]) != 2:
+        raise ContractError(f"a score needs {', '.join(sorted(needed))} (low, high), got {dict(score)}")
+    values: dict[str, Any] = strict(score)
+    return values
 
 
 def strict(value: Any) -> Any:

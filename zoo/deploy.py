@@ -18,9 +18,7 @@ STUDENT = 2.262  # 97.5 % quantile of Student's t with 9 degrees of freedom
 def export_report(checkpoint: Path, directory: Path, evaluation_samples: int | None, contract: Path | None) -> str:
     """Exports a checkpoint; returns what was checked and the hash of the contract, as text."""
     agent = load(checkpoint)
-    scores = known_scores(agent, checkpoint.parent / "evaluations.csv")
-    if evaluation_samples not in (None, agent.config.evaluation_samples):
-        scores = None  # those were of a policy that decides otherwise
+    scores = known_scores(agent, checkpoint.parent / "evaluations.csv", evaluation_samples)
     folder = agent.export_onnx(directory, evaluation_samples, contract, scores)
     report = json.loads((folder / "report.json").read_text())
     digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
@@ -33,13 +31,14 @@ def export_report(checkpoint: Path, directory: Path, evaluation_samples: int | N
     )
 
 
-def known_scores(agent: Agent, evaluations: Path) -> list[dict[str, Any]] | None:
+def known_scores(agent: Agent, evaluations: Path, evaluation_samples: int | None = None) -> list[dict[str, Any]] | None:
     """The evaluation of exactly this agent in the run's file, with a 95 % interval of its mean return; None without.
 
+    evaluation_samples: of the export; the run evaluated the agent's own number, and another one is another policy.
     The interval is Student's over the episodes of one policy. It says nothing of other training seeds.
     """
     points = [p for p in read_curve(evaluations) if (p.timesteps, p.online) == (agent.num_timesteps, agent.online)]
-    if not points:
+    if not points or evaluation_samples not in (None, agent.config.evaluation_samples):
         return None
     mean, std = points[-1].return_mean, points[-1].return_std  # that of all episodes, not the estimate from a sample
     half = STUDENT * std / np.sqrt(EPISODES - 1)
