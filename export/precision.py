@@ -12,8 +12,8 @@ import argparse
 import json
 import platform
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from agents.checkpoint import write_whole
-from export.runtime import OnnxPolicy
+from export.runtime import OnnxPolicy, measure
 
 LAYERS = ("Gemm", "MatMul")
 WIDE = 64  # both sides of a layer's weights
@@ -163,20 +163,11 @@ def latencies(policies: dict[str, OnnxPolicy], observations: np.ndarray, batch: 
     """Milliseconds of each prediction of `batch` rows, the policies in turns, so that a busy machine slows all."""
     rows = spread(observations, batch)
     obs = rows[0] if batch == 1 else np.resize(rows, (batch, rows.shape[1]))
-    calls = LATENCY_CALLS[batch]
-    times = {name: np.empty(calls) for name in policies}
-    for policy in policies.values():
-        for _ in range(20):  # warm
-            policy.predict(obs)
-    for i in range(calls):
-        for name, policy in policies.items():
-            begin = time.perf_counter()
-            policy.predict(obs)
-            times[name][i] = (time.perf_counter() - begin) * 1e3
-    return times
+    times = measure([partial(policy.predict, obs) for policy in policies.values()], LATENCY_CALLS[batch])
+    return dict(zip(policies, times, strict=True))
 
 
-def measure(directory: Path, observations: np.ndarray, evaluation: Evaluation | None) -> list[dict[str, Any]]:
+def figures(directory: Path, observations: np.ndarray, evaluation: Evaluation | None) -> list[dict[str, Any]]:
     """Writes the variants and returns a row of figures for each, the original first. Errors are in half boxes."""
     policies = write_variants(directory, observations)
     original = policies["fp32"]
@@ -230,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     def evaluation(policy: OnnxPolicy) -> np.ndarray:
         return evaluate(policy, lambda: make_env(dataset), options.episodes, seed=100)
 
-    rows = measure(options.directory, dataset.observations, evaluation if options.episodes else None)
+    rows = figures(options.directory, dataset.observations, evaluation if options.episodes else None)
     print(table(rows))
     if options.json is not None:
         about: dict[str, Any] = {"dataset": dataset.name, "machine": platform.processor() or platform.machine()}

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export import precision
-from export.precision import action_errors, measure, table, write_variants
+from export.precision import action_errors, figures, table, write_variants
 from export.runtime import OnnxPolicy
 
 OBS, ACT, WIDTH = 11, 3, 64
@@ -156,7 +156,7 @@ def test_the_figures_are_those_of_each_policy(directory, observations, monkeypat
         asked.append(policy.metadata.get("precision", "fp32"))
         return np.array([100.0, 200.0]) * len(asked)
 
-    rows = measure(directory, observations, evaluation)
+    rows = figures(directory, observations, evaluation)
     assert asked == [row["precision"] for row in rows] == ["fp32", "fp16", "int8"]
     assert rows[0]["action_error"] == {"mean": 0.0, "p99": 0.0}
     assert rows[2]["return"] == {"mean": 450.0, "std": 150.0, "episodes": 2}
@@ -190,8 +190,8 @@ def test_the_command_writes_its_figures(directory, tmp_path, monkeypatch, capsys
         str(tmp_path / "p.json"),
     ]
     precision.main(arguments)
-    figures = json.loads((tmp_path / "p.json").read_text())
-    assert (figures["dataset"], [row["precision"] for row in figures["rows"]]) == (
+    written = json.loads((tmp_path / "p.json").read_text())
+    assert (written["dataset"], [row["precision"] for row in written["rows"]]) == (
         "hopper-medium-replay",
         ["fp32", "fp16", "int8"],
     )
