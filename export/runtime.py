@@ -311,8 +311,11 @@ def _check_graph(policy: OnnxPolicy) -> None:
     expected = {"obs": [policy.observation_size], "actions": [actions]}
     if samples > 1:
         expected["noise"] = [samples, actions]
-    tensors = (*policy.session.get_inputs(), *policy.session.get_outputs())
-    found = {tensor.name: list(tensor.shape[1:]) for tensor in tensors}
+    try:
+        tensors = (*policy.session.get_inputs(), *policy.session.get_outputs())
+        found = {tensor.name: list(tensor.shape[1:]) for tensor in tensors}
+    except UnicodeDecodeError as error:
+        raise PolicyFileError(f"{policy.path} has damaged names ({error}); use another copy") from error
     if samples > 1 and found.get("noise") and not isinstance(found["noise"][0], int):
         found["noise"][0] = samples  # free
     if found != expected:

@@ -411,6 +411,12 @@ def test_a_contract_may_be_of_other_files_but_must_be_one(file, policy):
             OnnxPolicy(file)
 
 
+def test_a_damaged_name_is_refused(file):
+    file.write_bytes(file.read_bytes().replace(b"batch", b"batc\xa3"))
+    with pytest.raises(PolicyFileError, match=r"policy\.onnx has damaged names .*use another copy"):
+        OnnxPolicy(file)
+
+
 def test_a_graph_of_other_sizes_than_its_metadata_is_refused(tmp_path):
     with pytest.raises(
         PolicyFileError, match=r"axes \{'obs': \[3\], 'actions': \[2\]\} .* its metadata \{'obs': \[4\]"
