@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import math
 import select
 import socket
 import sys
@@ -35,7 +36,7 @@ def sockets():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.setblocking(False)
-        link = run.Link(server.getsockname()[1])
+        link = run.Link(server.getsockname()[1], max_delay=math.inf)
         server.connect(link.socket.getsockname())
         yield link, server
         link.socket.close()
@@ -58,6 +59,22 @@ def test_the_newest_observation_counts_and_older_ones_never_again(sockets):
     assert link.read() is None
     server.send(datagram(7, 8.0))
     assert link.read().tolist() == [8.0]
+
+
+def test_an_observation_that_was_long_under_way_counts_as_lost(sockets):
+    link, server = sockets
+    link.max_delay, now = 0.25, 50.0
+    link.clock = lambda: now
+    server.send(datagram(100_000_000, 1.0))  # sent at 0.1 on the robot's clock: the offset is 49.9
+    assert link.read().tolist() == [1.0]
+    now = 50.35
+    server.send(datagram(200_000_000, 2.0))  # sent at 0.2, so it should have come at 50.1
+    assert link.read().tolist() == [2.0]
+    now = 50.5
+    server.send(datagram(300_000_000, 3.0))  # due at 50.2, 0.3 ago
+    assert link.read() is None
+    server.send(datagram(400_000_000, 4.0))
+    assert link.read().tolist() == [4.0]
 
 
 def test_actions_arrive_in_the_robot_newest_first(sockets):
@@ -100,19 +117,19 @@ def test_another_text_is_refused(text):
 
 def test_faults_do_what_they_are_called():
     def sent(step, *faults, delayed=None):
-        contents = robot.datagrams(step, OBS, list(faults), {} if delayed is None else delayed)
+        contents = robot.datagrams(step, 10 * step, OBS, list(faults), {} if delayed is None else delayed)
         return [(int.from_bytes(c[:8], "little"), np.frombuffer(c[8:], "<f8").tolist()) for c in contents]
 
-    assert sent(5) == [(5, [1.0, -2.0])]
+    assert sent(5) == [(50, [1.0, -2.0])]
     assert sent(5, Fault("drop", 5, 1)) == []
-    assert sent(6, Fault("drop", 5, 1)) == [(6, [1.0, -2.0])]
-    assert sent(5, Fault("shape", 4, 2)) == [(5, [1.0, -2.0, 0.0])]
+    assert sent(6, Fault("drop", 5, 1)) == [(60, [1.0, -2.0])]
+    assert sent(5, Fault("shape", 4, 2)) == [(50, [1.0, -2.0, 0.0])]
     ((number, values),) = sent(5, Fault("nan", 5, 1))
-    assert number == 5
+    assert number == 50
     assert np.isnan(values).all()
     delayed: dict = {}
     assert sent(5, Fault("late", 5, 1), delayed=delayed) == []
-    assert [number for number, _ in sent(15, delayed=delayed)] == [5, 15]
+    assert [number for number, _ in sent(15, delayed=delayed)] == [50, 150]
     assert delayed == {}
 
 
@@ -172,7 +189,7 @@ def test_a_robot_that_dies_ends_the_run(directory):
 
 def test_a_robot_without_actions_comes_to_rest():
     with run.robot(["--rate", "500"]) as (process, port):
-        link = run.Link(port)
+        link = run.Link(port, max_delay=1.0)
         link.greet()
         for _ in range(20):
             assert select.select([link.socket], [], [], 30.0)[0]

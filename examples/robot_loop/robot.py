@@ -7,7 +7,8 @@ has come, steps the simulation by one control step, sends the observation. A ste
 one, and after `PATIENCE` of them the torque is zero: the watchdog that belongs on a robot. A datagram
 without an action ends it, with a line of JSON.
 
-Datagrams are little-endian: an int64 number that grows, then float64 values; one without values greets or takes leave.
+Datagrams are little-endian: an int64 that grows, then float64 values; without values they greet or take leave. That of
+an observation is its time on the robot's clock, in nanoseconds.
 """
 
 import argparse
@@ -45,13 +46,13 @@ class Fault:
         return cls(match[1], int(match[2]), int(match[3] or 1))
 
 
-def datagrams(step: int, obs: np.ndarray, faults: list[Fault], delayed: dict[int, bytes]) -> list[bytes]:
+def datagrams(step: int, stamp: int, obs: np.ndarray, faults: list[Fault], delayed: dict[int, bytes]) -> list[bytes]:
     """What is sent after a step: its observation, with what the faults make of it, and what was delayed until now."""
     kinds = {fault.kind for fault in faults if fault.start <= step < fault.start + fault.count}
     if "die" in kinds:
         os.kill(os.getpid(), signal.SIGKILL)
     values = np.full_like(obs, np.nan) if "nan" in kinds else np.append(obs, 0.0) if "shape" in kinds else obs
-    content = np.int64(step).tobytes() + values.astype("<f8").tobytes()
+    content = np.int64(stamp).tobytes() + values.astype("<f8").tobytes()
     if "late" in kinds:
         delayed[step + DELAY] = content
     due = [delayed.pop(step)] if step in delayed else []
@@ -83,7 +84,7 @@ def serve(server: socket.socket, env_id: str, rate: float, seed: int, faults: li
     server.setblocking(False)
     start = time.monotonic()
     while True:
-        for content in datagrams(step, obs, faults, delayed):
+        for content in datagrams(step, time.monotonic_ns(), obs, faults, delayed):
             server.send(content)
         time.sleep(max(start + (step + 1) / rate - time.monotonic(), 0.0))
         came = newest(server)

@@ -11,13 +11,14 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import select
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +28,24 @@ from export.disagreement import Disagreement
 from export.runtime import OnnxPolicy
 
 ROBOT = Path(__file__).with_name("robot.py")
+STALE = 3.0  # steps of the robot after which an observation says too little
 PHASE = 0.3  # of a period after the robot's tick, the loop's: room for jitter on both sides
 
 
 class Link:
-    """The loop's end of the socket: numbered datagrams, of which only newer ones count."""
+    """The loop's end of the socket: datagrams with a stamp, of which only newer and timely ones count.
 
-    def __init__(self, port: int):
+    A datagram that took `max_delay` seconds longer than the fastest one so far counts as lost: the loop times an
+    observation from when it is read, and cannot see how long it was under way.
+    """
+
+    def __init__(self, port: int, max_delay: float, clock: Callable[[], float] = time.monotonic):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setblocking(False)
+        self.max_delay, self.clock = max_delay, clock
         self.received = -1
+        self.fastest = math.inf  # time of arrival less time of sending, by two clocks of unknown offset
         self.sent = 0
 
     def greet(self, timeout: float = 10.0) -> None:
@@ -47,16 +55,18 @@ class Link:
             raise TimeoutError(f"no observation from the robot within {timeout:g} s")
 
     def read(self) -> np.ndarray | None:
-        """The newest observation, or None; raises ConnectionRefusedError where nobody listens at the robot's port."""
+        """The newest timely observation, or None. Raises ConnectionRefusedError where nobody listens any more."""
         values = None
         while True:
             try:
                 content = self.socket.recv(4096)
             except BlockingIOError:
                 return values
-            number = int.from_bytes(content[:8], "little")
-            if number > self.received:
-                self.received, values = number, np.frombuffer(content[8:], "<f8")
+            stamp = int.from_bytes(content[:8], "little")
+            delay = self.clock() - stamp * 1e-9
+            self.fastest = min(self.fastest, delay)
+            if stamp > self.received and delay - self.fastest <= self.max_delay:
+                self.received, values = stamp, np.frombuffer(content[8:], "<f8")
 
     def write(self, action: np.ndarray) -> None:
         self.sent += 1
@@ -97,7 +107,7 @@ def drive(
     if env_id := policy.metadata["dataset"]["env_id"]:
         arguments += ["--env", env_id]
     with robot(arguments) as (process, port):
-        link = Link(port)
+        link = Link(port, max_delay=STALE / robot_rate)
         loop = ControlLoop(
             link.read,
             policy.predict,
@@ -105,7 +115,7 @@ def drive(
             limits,
             rate=rate,
             observation_size=policy.observation_size,
-            stale_after=3.0 / robot_rate,
+            stale_after=STALE / robot_rate,
             on_overrun=on_overrun,
             guard=guard,
         )
