@@ -45,12 +45,6 @@ BATCHES = (1, 7, 256)  # sizes at which onnxruntime is compared with torch
 GOLDEN = 7  # the one of them that is traced and kept
 OTHER_SAMPLES = 3  # a number of candidates at which the golden batch is compared too, for that dimension is free
 
-FILE_FORMAT: dict[str, Any] = {
-    "opset": OPSET,
-    "ir_version": IR_VERSION,
-    "check": {"tolerance": TOLERANCE, "batches": BATCHES},
-}
-
 Inputs = dict[str, Tensor]  # obs (B, O), actions (B, A), noise (B, M, A); B rows each
 
 
@@ -107,7 +101,7 @@ def export_onnx(
     golden = batches[BATCHES.index(GOLDEN)]
     if samples > 1:
         batches.append(draw(policy, GOLDEN, OTHER_SAMPLES, generator))
-    stated = describe_agent(agent, samples, contract, scores)
+    stated = describe_agent(agent, samples, contract, scores) | file_format()
 
     traced = trace(methods, golden)
     files, report = {}, {"tolerance": TOLERANCE, "batches": list(BATCHES)}
@@ -121,7 +115,7 @@ def export_onnx(
         report[name] = compare(name, graph, files[f"{name}.onnx"], policy, batches)
     files["report.json"] = json.dumps(report, indent=2).encode()
     files["golden.npz"] = golden_file(golden_vectors(policy, graphs, golden))
-    place(directory, add_contract(files, stated | FILE_FORMAT, report))
+    place(directory, add_contract(files, stated, report))
     return directory
 
 
@@ -214,9 +208,14 @@ def cut(traced: onnx.ModelProto, graph: Graph, batch: Inputs) -> onnx.ModelProto
     return helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION, producer_name="offline-agent-zoo")
 
 
+def file_format() -> dict[str, Any]:
+    """What the contract says of all files together."""
+    return {"opset": OPSET, "ir_version": IR_VERSION, "check": {"tolerance": TOLERANCE, "batches": BATCHES}}
+
+
 def describe_graph(name: str, graph: Graph, samples: int) -> dict[str, Any]:
-    """What a file adds to the agent's description under its metadata key "zoo"."""
-    return FILE_FORMAT | {
+    """What a file adds to the contract under its metadata key "zoo"."""
+    return {
         "graph": name,
         "inputs": graph.inputs,
         "outputs": [graph.output],
@@ -226,7 +225,7 @@ def describe_graph(name: str, graph: Graph, samples: int) -> dict[str, Any]:
 
 def describe(agent: Agent, name: str, graph: Graph, samples: int) -> dict[str, Any]:
     """What the file of a graph says of itself and its agent, where nothing is stated of the robot."""
-    return describe_agent(agent, samples, None, None) | describe_graph(name, graph, samples)
+    return describe_agent(agent, samples, None, None) | file_format() | describe_graph(name, graph, samples)
 
 
 def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Sequence[Inputs]) -> dict[str, float]:

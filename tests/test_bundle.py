@@ -20,6 +20,7 @@ from agents import AGENTS, DataSpec
 from export import inspection, runtime
 from export.contract import ContractError, describe_agent
 from export.inspection import diff, info, main, verify
+from export.onnx import ACTOR, describe
 from export.runtime import OnnxPolicy, PolicyFileError
 from zoo.deploy import export_report, known_scores
 
@@ -145,6 +146,13 @@ def test_the_files_themselves_carry_the_contract(whole):
         assert {"observations", "actions", "normalizer", "control_rate_hz", "scores", "paper"} <= own.keys()
         differing = {key for key in contract if own.get(key) != contract[key]}
         assert differing <= {"files", "evaluation_samples"}
+
+
+def test_what_one_file_adds_to_its_description_stays_out_of_the_next():
+    agent = make()
+    before = json.dumps(describe(agent, "actor", ACTOR, 1))
+    describe(agent, "actor", ACTOR, 1)["check"]["largest_difference"] = 0.5  # as the guard's file does
+    assert json.dumps(describe(agent, "actor", ACTOR, 1)) == before
 
 
 def test_contract_fits_its_schema(whole):
