@@ -294,8 +294,9 @@ def test_holding_through_overruns_ends_when_the_last_good_observation_is_stale()
 
 def test_an_overrun_does_not_undo_the_guard():
     robot = Robot([OBS] * 2, thinking=SLOW_SECOND)
-    _, written = robot.run(guard=Doubts(0.0, 9.0), on_overrun="hold", stale_after=1.0)
+    report, written = robot.run(guard=Doubts(0.0, 9.0), on_overrun="hold", stale_after=1.0)
     assert written == [ACTION, SAFE]
+    assert (report.causes["guard"], report.causes["overrun"]) == (1, 0)
 
 
 # How it ends
