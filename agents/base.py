@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -252,14 +252,21 @@ class Agent(nn.Module):
             agent.set_env(env)
         return agent
 
-    def export_onnx(self, directory: str | os.PathLike, evaluation_samples: int | None = None) -> Path:
-        """Writes actor.onnx, critic.onnx and policy.onnx, checked against this agent. Returns the directory.
+    def export_onnx(
+        self,
+        directory: str | os.PathLike,
+        evaluation_samples: int | None = None,
+        contract: str | os.PathLike | Mapping[str, Any] | None = None,
+        scores: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Path:
+        """Writes a bundle, actor.onnx, critic.onnx, policy.onnx and contract.json, checked against this agent.
 
-        Needs the `export` package and its extra; see export.onnx.export_onnx.
+        contract: names, units and ranges of the dimensions and the control rate, as a TOML file or a mapping.
+        scores: known evaluations. Returns the directory. Needs the export extra; see export.onnx.export_onnx.
         """
         from export.onnx import export_onnx  # not at the top: export imports agents' siblings, and onnx is an extra
 
-        return export_onnx(self, directory, evaluation_samples)
+        return export_onnx(self, directory, evaluation_samples, contract, scores)
 
     def get_extra_state(self) -> dict[str, int]:
         """The counters, which are plain integers so that schedules never wait for the device."""

@@ -2,50 +2,48 @@
 
 actor.onnx   obs (batch, O) -> actions (batch, A): the actor's own action.
 critic.onnx  obs (batch, O), actions (batch, A) -> q (batch,): the critics' one opinion.
-policy.onnx  what agent.predict does. With M evaluation samples: obs (batch, O), noise (batch, M, A), standard normal
-             -> actions (batch, A). With one it is the actor's graph.
+policy.onnx  what agent.predict does. With evaluation samples: obs (batch, O), noise (batch, samples, A), standard
+             normal -> actions (batch, A). With one it is the actor's graph.
 golden.npz   a batch of inputs and torch's outputs for it.
 report.json  how far onnxruntime is from torch.
+contract.json, CARD.md  what a robot and its people must know; see contract.py and bundle.py.
 
 Everything is float32. Observations and actions are in the units of the environment: normaliser and box are inside.
 """
 
 import dataclasses
-import hashlib
-import io
 import json
 import logging
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents.base import Agent
-from agents.checkpoint import write_whole
 from policies import Policy, folded
 
 try:
     import onnx
     import onnxruntime
-    import onnxscript
     from onnx import TensorProto, helper
     from onnx.utils import Extractor
+
+    from export.bundle import add_contract, golden_file, place
+    from export.contract import Stated, describe_agent
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(f"export needs {missing.name}: pip install 'offline-agent-zoo[export]'") from missing
 
-FORMAT = 1  # of the metadata; export/runtime.py reads it
 OPSET = 18  # the oldest that torch's exporter writes without converting
 IR_VERSION = 8  # the one that came with opset 18, so onnxruntime from 1.14 (2023) on reads the files
 TOLERANCE = 1e-5
 BATCHES = (1, 7, 256)  # sizes at which onnxruntime is compared with torch
 GOLDEN = 7  # the one of them that is traced and kept
+OTHER_SAMPLES = 3  # a number of candidates at which the golden batch is compared too, for that dimension is free
 
 Inputs = dict[str, Tensor]  # obs (B, O), actions (B, A), noise (B, M, A); B rows each
 
@@ -68,12 +66,23 @@ class ExportError(RuntimeError):
     """The files would not do what the agent does; the message has the numbers."""
 
 
-def export_onnx(agent: Agent, directory: str | os.PathLike, evaluation_samples: int | None = None) -> Path:
+def export_onnx(
+    agent: Agent,
+    directory: str | os.PathLike,
+    evaluation_samples: int | None = None,
+    contract: Stated | None = None,
+    scores: Sequence[Mapping[str, Any]] | None = None,
+) -> Path:
     """Writes the files above into `directory`, all of them or none, over older ones. Returns the directory.
 
-    evaluation_samples: overrides the config's; a fixed dimension of policy.onnx. The agent is left as it is.
+    evaluation_samples: overrides the config's. Above one, the number of candidates is a free dimension of policy.onnx,
+    and this is the number that the runtime takes by default. The agent is left as it is.
+    contract: what you know of the robot, a TOML file or a mapping, see export/contract.py.
+    scores: known evaluations of the agent as it is, for the contract and the card, each with environment, episodes,
+    mean and interval (low, high).
     Nothing is kept before onnxruntime has agreed with torch on random inputs spread as the data: actions to 1e-5 of
-    the half box, q to 1e-5 of 1 + max|q|. Raises ExportError where it does not, ValueError for a population.
+    the half box, q to 1e-5 of 1 + max|q|. Raises ExportError where it does not, ValueError for a population or a
+    contract that does not fit the agent.
     """
     directory = Path(directory)
     samples = agent.config.evaluation_samples if evaluation_samples is None else evaluation_samples
@@ -90,18 +99,23 @@ def export_onnx(agent: Agent, directory: str | os.PathLike, evaluation_samples: 
     generator = torch.Generator().manual_seed(0)
     batches = [draw(policy, size, samples, generator) for size in BATCHES]
     golden = batches[BATCHES.index(GOLDEN)]
+    if samples > 1:
+        batches.append(draw(policy, GOLDEN, OTHER_SAMPLES, generator))
+    stated = describe_agent(agent, samples, contract, scores) | file_format()
 
     traced = trace(methods, golden)
     files, report = {}, {"tolerance": TOLERANCE, "batches": list(BATCHES)}
     for name, graph in graphs.items():
         model = cut(traced, graph, golden)
-        helper.set_model_props(model, {"zoo": json.dumps(describe(agent, name, graph, samples))})
+        helper.set_model_props(
+            model, {"zoo": json.dumps(stated | describe_graph(name, graph, samples), allow_nan=False)}
+        )
         onnx.checker.check_model(model)
         files[f"{name}.onnx"] = model.SerializeToString()
         report[name] = compare(name, graph, files[f"{name}.onnx"], policy, batches)
     files["report.json"] = json.dumps(report, indent=2).encode()
-    files["golden.npz"] = golden_vectors(policy, graphs, golden)
-    place(directory, files)
+    files["golden.npz"] = golden_file(golden_vectors(policy, graphs, golden))
+    place(directory, add_contract(files, stated, report))
     return directory
 
 
@@ -135,11 +149,16 @@ def draw(policy: Policy, size: int, samples: int, generator: torch.Generator) ->
 
 
 def trace(methods: Methods, batch: Inputs) -> onnx.ModelProto:
-    """One model with every method's output, named after the method. The batch size stays free."""
-    free = {0: torch.export.Dim("batch")}
+    """One model with every method's output, named after the method.
+
+    The batch size stays free, and so does the number of candidates; torch fixes it where the example has one alone.
+    """
+    free = {name: {0: torch.export.Dim("batch")} for name in batch}
+    if batch["noise"].shape[1] > 1:
+        free["noise"] |= {1: torch.export.Dim("samples")}
     with quiet_exporter(), torch.no_grad():
         # Exported here and not by torch.onnx.export, which would fix the batch size rather than fail.
-        program = torch.export.export(methods, tuple(batch.values()), dynamic_shapes=(free,) * len(batch))
+        program = torch.export.export(methods, tuple(batch.values()), dynamic_shapes=tuple(free.values()))
         exported = torch.onnx.export(
             program,
             input_names=list(batch),
@@ -151,7 +170,8 @@ def trace(methods: Methods, batch: Inputs) -> onnx.ModelProto:
     assert exported is not None
     model = exported.model_proto
     for node in model.graph.node:
-        if node.op_type == "Shape" and node.input[0] in batch:
+        start = {attribute.name: attribute.i for attribute in node.attribute}.get("start", 0)
+        if node.op_type == "Shape" and node.input[0] in batch and start == 0:
             node.input[0] = "obs"  # asks for the batch size, which all inputs share, but not all graphs have them
     return model
 
@@ -177,9 +197,10 @@ def cut(traced: onnx.ModelProto, graph: Graph, batch: Inputs) -> onnx.ModelProto
         for names in (node.input, node.output):
             names[:] = [graph.output if name == graph.method else name for name in names]
         del node.metadata_props[:]  # the exporter's notes: traces of the source, with this machine's folders
-    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in batch.items()} | {"q": ()}
+    shapes: dict[str, tuple[str | int, ...]] = {n: ("batch", *tensor.shape[1:]) for n, tensor in batch.items()}
+    shapes |= {"q": ("batch",), "noise": ("batch", "samples", *batch["noise"].shape[2:])}
     inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *shapes[name])) for name in names]
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in names]
         for names in (graph.inputs, (graph.output,))
     )
     body = helper.make_graph(part.node, graph.method, inputs, outputs, part.initializer)
@@ -187,32 +208,24 @@ def cut(traced: onnx.ModelProto, graph: Graph, batch: Inputs) -> onnx.ModelProto
     return helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION, producer_name="offline-agent-zoo")
 
 
-def describe(agent: Agent, name: str, graph: Graph, samples: int) -> dict[str, Any]:
-    """What the file says of itself, under its metadata key "zoo"."""
-    spec, config = agent.spec, dataclasses.asdict(agent.config)
+def file_format() -> dict[str, Any]:
+    """What the contract says of all files together."""
+    return {"opset": OPSET, "ir_version": IR_VERSION, "check": {"tolerance": TOLERANCE, "batches": BATCHES}}
+
+
+def describe_graph(name: str, graph: Graph, samples: int) -> dict[str, Any]:
+    """What a file adds to the contract under its metadata key "zoo"."""
     return {
-        "format": FORMAT,
         "graph": name,
         "inputs": graph.inputs,
         "outputs": [graph.output],
-        "observation_size": spec.observation_size,
-        "action_size": spec.action_size,
-        "action_low": spec.action_low,
-        "action_high": spec.action_high,
-        "units": {"obs": "unknown", "actions": "unknown"},  # datasets do not say
         "evaluation_samples": samples if graph is SEARCH else 1,
-        "search_noise": getattr(agent.policy.actor, "search_noise", None),  # None: the actor's own distribution
-        "agent": type(agent).__name__,
-        "seed": agent.seed,
-        "config": config,
-        "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "dataset": {"name": spec.name, "env_id": spec.env_id, "provenance": spec.provenance},
-        "counters": {"updates": agent.updates, "env_steps": agent.env_steps},
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
-        "versions": {module.__name__: str(module.__version__) for module in (torch, onnx, onnxscript, onnxruntime)},
-        "check": {"tolerance": TOLERANCE, "batches": BATCHES},
     }
+
+
+def describe(agent: Agent, name: str, graph: Graph, samples: int) -> dict[str, Any]:
+    """What the file of a graph says of itself and its agent, where nothing is stated of the robot."""
+    return describe_agent(agent, samples, None, None) | file_format() | describe_graph(name, graph, samples)
 
 
 def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Sequence[Inputs]) -> dict[str, float]:
@@ -240,7 +253,9 @@ def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Se
                 f"{int(wrong.sum())} of {len(wrong)} rows; {TOLERANCE:g} is allowed. Nothing was written"
             )
         largest = max(largest, float(relative.max()))
-    return {"largest_difference": largest} | ({"flips": flips, "rows": sum(BATCHES)} if graph is SEARCH else {})
+    return {"largest_difference": largest} | (
+        {"flips": flips, "rows": sum(len(batch["obs"]) for batch in batches)} if graph is SEARCH else {}
+    )
 
 
 def relative_actions(policy: Policy, found: Tensor, expected: Tensor) -> Tensor:
@@ -263,23 +278,10 @@ def tied(policy: Policy, batch: Inputs, found: Tensor, expected: Tensor) -> Tens
     return is_candidate & (relative_q(q_found, q_expected) <= TOLERANCE)
 
 
-def golden_vectors(policy: Policy, graphs: dict[str, Graph], batch: Inputs) -> bytes:
-    """An npz of the inputs obs, actions and noise (where M > 1), and of torch's actor_actions, q and policy_actions."""
+def golden_vectors(policy: Policy, graphs: dict[str, Graph], batch: Inputs) -> dict[str, Any]:
+    """The inputs obs, actions and noise (where M > 1), and torch's actor_actions, q and policy_actions."""
     used = {name for graph in graphs.values() for name in graph.inputs}
     vectors: dict[str, Any] = {name: batch[name].numpy() for name in batch if name in used}
     for name, output in (("actor", "actor_actions"), ("critic", "q"), ("policy", "policy_actions")):
         vectors[output] = call(policy, graphs[name], batch).numpy()
-    file = io.BytesIO()
-    np.savez(file, **vectors)
-    return file.getvalue()
-
-
-def place(directory: Path, files: dict[str, bytes]) -> None:
-    """All files are whole on the disk, beside the directory, before the first one takes its name."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
-        for name, content in files.items():
-            write_whole(Path(temporary) / name, content)
-        directory.mkdir(exist_ok=True)
-        for name in files:
-            os.replace(Path(temporary) / name, directory / name)
+    return vectors

@@ -20,8 +20,9 @@ SHARED = {
 }  # they know gymnasium and SB3
 STDLIB = sys.stdlib_module_names
 
-# Inside a function, and so only for who asks: agent.export_onnx is a method, and onnx an extra.
-ON_DEMAND = {("agents/base.py", "export")}
+# Only for who asks: agent.export_onnx is a method, and onnx an extra; `python -m export.runtime` has commands, and
+# `python -m export.precision` knows datasets and environments by name.
+ON_DEMAND = {("agents/base.py", "export"), ("export/runtime.py", "export"), ("export/precision.py", "zoo")}
 
 
 def sources(*packages: str) -> list[Path]:
@@ -78,12 +79,15 @@ def test_export_does_not_import_zoo(path):
 
 def test_the_runtime_imports_numpy_and_onnxruntime_alone():
     assert imports(ROOT / "export" / "runtime.py") <= {"numpy", "onnxruntime"}
+    assert imports(ROOT / "export" / "inspection.py") <= {"numpy", "onnxruntime", "export"}
+    assert imports(ROOT / "export" / "disagreement.py") <= {"numpy", "onnxruntime"}
+    assert imports(ROOT / "export" / "control.py") <= {"numpy"}
     assert imports(ROOT / "export" / "__init__.py") == set()
 
 
 def test_the_runtime_is_imported_where_there_is_no_torch():
     blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'gymnasium', 'policies', 'agents', 'zoo')))"
-    code = f"{blocked}; import export.runtime; print(export.runtime.OnnxPolicy.__name__)"
+    code = f"{blocked}; import export.runtime, export.inspection; print(export.runtime.OnnxPolicy.__name__)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.stdout.strip(), result.stderr) == ("OnnxPolicy", "")
 
@@ -91,7 +95,7 @@ def test_the_runtime_is_imported_where_there_is_no_torch():
 # Nowhere
 
 
-EVERYTHING = sources(*PACKAGES, "tests", "benchmarks")
+EVERYTHING = sources(*PACKAGES, "tests", "benchmarks", "examples")
 
 
 @each(EVERYTHING)

@@ -20,7 +20,7 @@ from policies import DeterministicActor, minimum
 
 OBS, ACT, M = 5, 2, 8
 LOW, HIGH = (-2.0, 0.0), (1.0, 4.0)  # neither centred nor of unit size
-FILES = ["actor.onnx", "critic.onnx", "golden.npz", "policy.onnx", "report.json"]
+FILES = ["CARD.md", "actor.onnx", "contract.json", "critic.onnx", "golden.npz", "policy.onnx", "report.json"]
 SPEC = DataSpec("probe-v0", None, OBS, LOW, HIGH, 100, 0.0, 1.0, {"source": "recorded by hand"})
 
 
@@ -99,6 +99,17 @@ def test_policy_file_chooses_the_candidate_that_the_agent_chooses(exported, name
     assert same_actions(OnnxPolicy(directory).predict(obs, noise), expected)
 
 
+@pytest.mark.parametrize("samples", [2, 50])
+@pytest.mark.parametrize("name", AGENTS)
+def test_policy_file_takes_any_number_of_candidates(exported, name, samples):
+    agent, directory = exported(name, M)
+    obs = observations(3)
+    noise = np.random.default_rng(samples).standard_normal((3, samples, ACT)).astype(np.float32)
+    with torch.no_grad():
+        expected = agent.policy.search(torch.from_numpy(obs), torch.from_numpy(noise)).numpy()
+    assert same_actions(OnnxPolicy(directory, evaluation_samples=samples).predict(obs, noise), expected)
+
+
 @pytest.mark.parametrize("count", [1, 7])
 @pytest.mark.parametrize("name", AGENTS)
 def test_critic_file_takes_actions_in_units_of_the_environment(exported, name, count):
@@ -127,7 +138,7 @@ def test_report_holds_measured_differences_below_the_tolerance(exported):
     report = json.loads((directory / "report.json").read_text())
     assert report["batches"] == [1, 7, 256]
     assert all(0.0 <= report[name]["largest_difference"] <= 1e-5 for name in ("actor", "critic", "policy"))
-    assert 0 <= report["policy"]["flips"] <= report["policy"]["rows"] == 264
+    assert 0 <= report["policy"]["flips"] <= report["policy"]["rows"] == 264 + 7  # the last 7 with other candidates
 
 
 def test_metadata_says_whose_file_it_is(exported):
@@ -135,7 +146,7 @@ def test_metadata_says_whose_file_it_is(exported):
     values = metadata(directory / "policy.onnx")
     assert (values["graph"], values["inputs"], values["outputs"]) == ("policy", ["obs", "noise"], ["actions"])
     assert (values["observation_size"], values["action_size"], values["evaluation_samples"]) == (OBS, ACT, M)
-    assert (values["action_low"], values["action_high"]) == (list(LOW), list(HIGH))
+    assert [(a["low"], a["high"]) for a in values["actions"]] == list(zip(LOW, HIGH, strict=True))
     assert (values["agent"], values["counters"]) == ("PARS", {"updates": 7, "env_steps": 3})
     assert values["dataset"] == {"name": "probe-v0", "env_id": None, "provenance": {"source": "recorded by hand"}}
     assert values["config"]["actor_hidden"] == [16]
@@ -149,7 +160,7 @@ def test_files_are_opset_18_with_a_free_batch_and_named_tensors(exported):
     expected = {
         "actor": ({"obs": ["batch", OBS]}, {"actions": ["batch", ACT]}),
         "critic": ({"obs": ["batch", OBS], "actions": ["batch", ACT]}, {"q": ["batch"]}),
-        "policy": ({"obs": ["batch", OBS], "noise": ["batch", M, ACT]}, {"actions": ["batch", ACT]}),
+        "policy": ({"obs": ["batch", OBS], "noise": ["batch", "samples", ACT]}, {"actions": ["batch", ACT]}),
     }
     for name, (inputs, outputs) in expected.items():
         model = onnx.load(directory / f"{name}.onnx")

@@ -1,6 +1,7 @@
 """OnnxPolicy: what runs on the robot, from files built here by hand, so that no exporter is involved."""
 
 import ast
+import hashlib
 import json
 import re
 import shutil
@@ -8,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export import runtime
@@ -27,17 +31,29 @@ METADATA = {
     "action_size": ACT,
     "action_low": LOW,
     "action_high": HIGH,
-    "evaluation_samples": 1,
 }
 
 
-def write(path: Path, samples: int = 1, metadata: dict | None = METADATA) -> Path:
-    """actions = obs @ WEIGHT, plus noise[:, 0] where there are samples; nothing in the graph keeps them in the box."""
+SECOND = {  # the same in format 2
+    "format": 2,
+    "graph": "policy",
+    "observations": [{"name": name, "unit": "m", "low": None, "high": None} for name in ("hip", None, "knee")],
+    "actions": [
+        {"name": None, "unit": "unknown", "low": low, "high": high} for low, high in zip(LOW, HIGH, strict=True)
+    ],
+}
+
+
+def write(path: Path, samples: int = 1, metadata: dict | None = METADATA, axis: int | str | None = None) -> Path:
+    """actions = obs @ WEIGHT, plus noise[:, 0] where there are samples; nothing in the graph keeps them in the box.
+
+    axis: of the samples; by default their number, as in format 1.
+    """
     inputs = [helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["batch", OBS])]
     nodes = [helper.make_node("MatMul", ["obs", "weight"], ["actions" if samples == 1 else "mean"])]
     weights = [numpy_helper.from_array(WEIGHT, "weight")]
     if samples > 1:
-        inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["batch", samples, ACT]))
+        inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["batch", axis or samples, ACT]))
         weights.append(numpy_helper.from_array(np.array(0), "first"))
         nodes.append(helper.make_node("Gather", ["noise", "first"], ["moved"], axis=1))
         nodes.append(helper.make_node("Add", ["mean", "moved"], ["actions"]))
@@ -45,7 +61,7 @@ def write(path: Path, samples: int = 1, metadata: dict | None = METADATA) -> Pat
     graph = helper.make_graph(nodes, "policy", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     if metadata is not None:
-        helper.set_model_props(model, {"zoo": json.dumps(metadata | {"evaluation_samples": samples})})
+        helper.set_model_props(model, {"zoo": json.dumps({"evaluation_samples": samples} | metadata)})
     onnx.save(model, path)
     return path
 
@@ -170,7 +186,7 @@ def test_damaged_file_is_refused_by_its_name(file, damage):
     [
         (None, "lacks the metadata 'zoo'"),
         ({}, "lacks the metadata 'zoo'"),
-        (METADATA | {"format": 2}, "has format 2, this runtime reads up to 1: use a newer runtime.py"),
+        (METADATA | {"format": 3}, "has format 3, this runtime reads up to 2: use a newer runtime.py"),
         (METADATA | {"graph": "critic"}, "is a critic and gives no actions; open the policy.onnx"),
     ],
 )
@@ -200,9 +216,212 @@ def test_cuda_that_does_not_start_is_an_error_when_asked_for_and_a_fallback_othe
         pytest.skip("this onnxruntime has CUDA")
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # as a machine without the driver's libraries says
     monkeypatch.setattr(runtime.onnxruntime, "get_available_providers", lambda: both)
-    assert OnnxPolicy(file).provider == "cpu"
+    with pytest.warns(UserWarning, match=r"could not start CUDA.* runs on the CPU"):
+        assert OnnxPolicy(file).provider == "cpu"
     with pytest.raises(RuntimeError, match="onnxruntime could not start CUDA"):
         OnnxPolicy(file, providers="cuda")
+
+
+# A free number of candidates, as in format 2
+
+
+@pytest.fixture
+def free(tmp_path) -> OnnxPolicy:
+    return OnnxPolicy(write(tmp_path / "policy.onnx", samples=40, metadata=SECOND, axis="samples"))
+
+
+def test_format_2_has_a_box_and_names_for_each_dimension(free):
+    assert (free.observation_size, free.low.tolist(), free.high.tolist()) == (OBS, LOW, HIGH)
+    with pytest.raises(ValueError, match=r"in dimensions \[1, 2\] \(knee\); expected"):
+        free.predict(np.array([0.0, np.nan, np.inf]))
+
+
+def test_another_number_of_candidates_can_be_asked_for(free):
+    policy = OnnxPolicy(free.path, evaluation_samples=3)
+    noise = np.zeros((1, 3, ACT))
+    noise[0, 0] = [0.25, 0.5]
+    np.testing.assert_array_equal(policy.predict(np.zeros(OBS), noise), [0.25, 0.5])
+    with pytest.raises(ValueError, match=r"evaluation_samples must be 2 to 100000, got 1; actor\.onnx is the policy"):
+        OnnxPolicy(free.path, evaluation_samples=1)
+    with pytest.raises(ValueError, match=r"noise must be \(1, 40, 2\)"):
+        free.predict(np.zeros(OBS), noise)
+
+
+def test_a_fixed_number_stays_and_says_so(sampling, tmp_path):
+    assert OnnxPolicy(sampling.path, evaluation_samples=M).evaluation_samples == M
+    with pytest.raises(ValueError, match="has 4 candidates for good, as all files of format 1: export again"):
+        OnnxPolicy(sampling.path, evaluation_samples=3)
+    with pytest.raises(ValueError, match="has no candidates to choose from: export with evaluation_samples above 1"):
+        OnnxPolicy(write(tmp_path / "plain.onnx")).choose_samples(budget_ms=1.0)
+
+
+def proportional(policy: OnnxPolicy):
+    """Stands in for runtime.measure: on this machine a decision takes 0.1 ms for each candidate, one in 20 takes 2x."""
+
+    def measured(functions, calls):
+        for function in functions:
+            function()
+        times = np.full((len(functions), calls), 0.1 * policy.evaluation_samples)
+        times[:, ::20] *= 2.0
+        return times
+
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("budget", "quantile", "most", "expected"),
+    [
+        (1.05, 0.5, None, 10),  # 10 take 1.0 ms
+        (1.05, 0.99, None, 5),  # and 5 take as long at their worst
+        (0.2, 0.5, None, 2),
+        (100.0, 0.5, None, 40),  # no more than was exported,
+        (100.0, 0.5, 1000, 1000),  # unless asked for: 1000 take 100 ms
+        (3.0, 0.5, 7, 7),
+    ],
+)
+def test_samples_are_the_most_that_the_budget_allows(free, monkeypatch, budget, quantile, most, expected):
+    monkeypatch.setattr(runtime, "measure", proportional(free))
+    assert free.choose_samples(budget + 1e-9, quantile, most) == free.evaluation_samples == expected
+    assert free.predict(np.zeros((2, OBS))).shape == (2, ACT)
+
+
+def test_a_budget_too_small_for_any_choice_is_an_error_and_changes_nothing(free, monkeypatch):
+    monkeypatch.setattr(runtime, "measure", proportional(free))
+    with pytest.raises(
+        RuntimeError, match=r"two candidates take 0\.2 ms here, the budget is 0\.1 ms: open actor\.onnx"
+    ):
+        free.choose_samples(budget_ms=0.1, quantile=0.5)
+    assert free.evaluation_samples == 40
+
+
+def test_measure_calls_the_functions_in_turns():
+    called = []
+    times = runtime.measure([lambda: called.append("a"), lambda: called.append("b")], calls=3)
+    assert "".join(called) == runtime.WARM_UP * "a" + runtime.WARM_UP * "b" + "ababab"
+    assert times.shape == (2, 3)
+    assert (times >= 0).all()
+
+
+# Buffers
+
+
+def test_batches_of_different_sizes_do_not_disturb_each_other(sampling):
+    rows, noise = np.arange(6.0).reshape(2, OBS) / 10, np.full((2, M, ACT), 0.5)
+    first = sampling.predict(rows, noise)
+    kept = first.copy()
+    one = sampling.predict(rows[1], noise[:1])
+    np.testing.assert_array_equal(one, kept[1])
+    sampling.predict(-rows, -noise)
+    np.testing.assert_array_equal(first, kept)  # an answer is the caller's
+    one[:] = np.nan
+    assert np.isfinite(sampling.predict(rows[0])).all()
+
+
+# Whatever it is given, it answers inside the box or says what is wrong
+
+
+NUMBERS = st.one_of(
+    hnp.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64, np.int8, np.int64, np.uint64, np.bool_, np.complex64]),
+        hnp.array_shapes(min_dims=0, max_dims=3, max_side=4) | st.sampled_from([(OBS,), (1, OBS), (5, OBS)]),
+    ),
+    st.lists(st.floats(width=32, allow_nan=True), max_size=4),
+    st.text(max_size=3),
+    st.none(),
+)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory) -> list[OnnxPolicy]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    second = write(folder / "free.onnx", samples=M, metadata=SECOND, axis="samples")
+    return [OnnxPolicy(write(folder / "actor.onnx")), OnnxPolicy(second)]
+
+
+@pytest.mark.filterwarnings("error")
+@settings(deadline=None, max_examples=150)
+@given(NUMBERS, st.none() | NUMBERS)
+@example(np.full(OBS, 3e38), None)
+@example(np.full(OBS, 1e300), None)
+@example(np.array([-0.0, 1e-45, 3e38]), np.full((1, M, ACT), 3e38))
+def test_any_observation_gives_an_action_in_the_box_or_an_error_that_explains(fuzzed, obs, noise):
+    for policy in fuzzed:
+        try:
+            actions = policy.predict(obs, noise)
+        except (TypeError, ValueError, FloatingPointError) as error:
+            assert re.search(r"obs must|obs has|noise must|takes no noise|not finite", str(error)), error  # noqa: PT017
+        else:
+            assert actions.shape == (*np.shape(obs)[:-1], ACT)
+            assert ((actions >= LOW) & (actions <= HIGH)).all()  # NaN is in no box
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=3), values, max_size=2),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), st.sampled_from([METADATA, SECOND]), JSON)
+@example(None, METADATA | {"action_low": [float("nan"), 0.0]}, None)
+@example(None, METADATA | {"action_low": [5.0, 0.0]}, None)
+@example(None, SECOND | {"evaluation_samples": 10**12}, None)
+def test_any_metadata_give_a_sound_policy_or_an_error_that_names_the_file(tmp_path, data, metadata, value):
+    if data is not None:
+        metadata = metadata | {data.draw(st.sampled_from([*metadata, "evaluation_samples"])): value}
+    path = write(tmp_path / "policy.onnx", samples=M, metadata=metadata, axis="samples")
+    try:
+        policy = OnnxPolicy(path)
+    except PolicyFileError as error:
+        assert str(path) in str(error)  # noqa: PT017
+    else:
+        actions = policy.predict(np.full(OBS, 9.0))
+        assert ((actions >= LOW) & (actions <= HIGH)).all()
+
+
+def contract_beside(path: Path, **files: str) -> None:
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()} | files
+    entries = {name: {"sha256": digest} for name, digest in hashes.items()}
+    path.with_name("contract.json").write_text(json.dumps({"files": entries}))
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_changed_byte_is_found_by_the_contract_beside_the_file(tmp_path, data):
+    path = write(tmp_path / "policy.onnx")
+    contract_beside(path)
+    OnnxPolicy(path)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(PolicyFileError, match=r"policy\.onnx is not the file that contract\.json was written for"):
+        OnnxPolicy(path)
+
+
+def test_a_contract_may_be_of_other_files_but_must_be_one(file, policy):
+    contract_beside(file, **{"policy.onnx": "0" * 64})
+    with pytest.raises(PolicyFileError, match="its SHA-256 differs"):
+        OnnxPolicy(file)
+    other = shutil.copy(file, file.with_name("mine.onnx"))
+    assert OnnxPolicy(other).action_size == ACT
+    for text in ("", "[]", '{"files": 3}', '{"files": {"policy.onnx": {}}}'):
+        file.with_name("contract.json").write_text(text)
+        with pytest.raises(PolicyFileError, match=r"contract\.json is not a contract .* use another copy"):
+            OnnxPolicy(file)
+
+
+def test_a_damaged_name_is_refused(file):
+    file.write_bytes(file.read_bytes().replace(b"batch", b"batc\xa3"))
+    with pytest.raises(PolicyFileError, match=r"policy\.onnx has damaged names .*use another copy"):
+        OnnxPolicy(file)
+
+
+def test_a_graph_of_other_sizes_than_its_metadata_is_refused(tmp_path):
+    with pytest.raises(
+        PolicyFileError, match=r"axes \{'obs': \[3\], 'actions': \[2\]\} .* its metadata \{'obs': \[4\]"
+    ):
+        OnnxPolicy(write(tmp_path / "policy.onnx", metadata=METADATA | {"observation_size": 4}))
 
 
 ALONE = """

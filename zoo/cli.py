@@ -1,6 +1,5 @@
 """The command line: zoo demo | train | finetune | evaluate | export | data."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -113,19 +112,23 @@ def evaluate(
 
 
 @app.command
-def export(checkpoint: Positional[Path], directory: Positional[Path], evaluation_samples: int | None = None) -> None:
-    """Write actor.onnx, critic.onnx and policy.onnx, verified against the agent, for a robot without torch.
+def export(
+    checkpoint: Positional[Path],
+    directory: Positional[Path],
+    evaluation_samples: int | None = None,
+    contract: Path | None = None,
+) -> None:
+    """Write a bundle for a robot without torch: the policy as ONNX, verified against the agent, and its contract.
 
     Args:
         checkpoint: file of zoo train, zoo finetune or agent.save.
         directory: where the files go; older ones there are replaced.
         evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
+        contract: TOML file with the robot's names, units, ranges and control rate; docs/contract.md explains it.
     """
-    from agents import load
+    from zoo.deploy import export_report
 
-    folder = load(checkpoint).export_onnx(directory, evaluation_samples)
-    print(json.dumps(json.loads((folder / "report.json").read_text()), indent=2))
-    print(f"exported to {folder}; run it with export.runtime.OnnxPolicy({str(folder / 'policy.onnx')!r})")
+    print(export_report(checkpoint, directory, evaluation_samples, contract))
 
 
 @data.command

@@ -1,0 +1,133 @@
+"""What lies beside the graphs of an export: golden vectors, the contract with its hashes, a card to read."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.checkpoint import write_whole
+
+CARD = "CARD.md"  # without a hash: people may add to it
+
+
+def add_contract(
+    files: Mapping[str, bytes], contract: Mapping[str, Any], report: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The files with contract.json, which has the SHA-256 of each of them, and CARD.md."""
+    hashes = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in files.items()
+    }
+    whole = {**contract, "files": hashes}
+    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    return {**files, CARD: card(whole, report).encode(), "contract.json": text.encode()}
+
+
+def golden_file(vectors: Mapping[str, np.ndarray]) -> bytes:
+    """An npz without a clock in it."""
+    file = io.BytesIO()
+    np.savez(file, **vectors)  # type: ignore[arg-type]  # every keyword is an array
+    return file.getvalue()
+
+
+def place(directory: Path, files: Mapping[str, bytes]) -> None:
+    """All files are whole on the disk, beside the directory, before the first one takes its name."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+        for name, content in files.items():
+            write_whole(Path(temporary) / name, content)
+        directory.mkdir(exist_ok=True)
+        for name in files:
+            os.replace(Path(temporary) / name, directory / name)
+
+
+def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """CARD.md: the contract in the order in which a person asks."""
+    dataset, counters, samples = contract["dataset"], contract["counters"], contract["evaluation_samples"]
+    rate = contract["control_rate_hz"]
+    lines = [
+        f"# {contract['agent']} for {dataset['env_id'] or dataset['name']}",
+        "",
+        f"{contract['summary'] or 'An agent without a description.'} Paper: {contract['paper'] or 'none named'}.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from export.runtime import OnnxPolicy  # numpy and onnxruntime only",
+        "",
+        'policy = OnnxPolicy("policy.onnx")',
+        f"action = policy.predict(obs)  # ({contract['observation_size']},) -> ({contract['action_size']},), float32",
+        "```",
+        "",
+        "Before the robot moves: `python -m export.runtime verify .`",
+        "",
+        f"- Control rate: {'unknown' if rate is None else f'{rate:g} Hz'}.",
+        f"- Decision: {decision(samples, contract['search_noise'])}",
+        "",
+        "## Observations",
+        "",
+        *table(contract["observations"]),
+        "",
+        "The mean and deviation by which the agent normalises them are in contract.json and inside the files.",
+        "",
+        "## Actions",
+        "",
+        *table(contract["actions"]),
+        "",
+        "No action leaves this box.",
+        "",
+        "## Where it comes from",
+        "",
+        f"- Data: {dataset['name']}. {'; '.join(f'{name}: {value}' for name, value in dataset['provenance'].items())}",
+        f"- Training: seed {contract['seed']}, {counters['updates']:,} gradient steps, {counters['env_steps']:,} "
+        "environment steps.",
+        f"- Config: SHA-256 {contract['config_sha256']}; every setting is in contract.json.",
+        *score_lines(contract["scores"]),
+        "",
+        "## Checks at export",
+        "",
+        f"onnxruntime {contract['versions']['onnxruntime']} against torch {contract['versions']['torch']}, largest "
+        f"difference on random inputs, {report['tolerance']:g} allowed:",
+        "",
+        *(f"- {name}.onnx: {report[name]['largest_difference']:.2g}" for name in ("actor", "critic", "policy")),
+        "",
+        f"Opset {contract['opset']}, IR version {contract['ir_version']}, free batch.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def decision(samples: int, search_noise: float | None) -> str:
+    if samples == 1:
+        return "the actor's own action."
+    around = (
+        "drawn from the actor"
+        if search_noise is None
+        else f"the actor's action and noise of {search_noise:g} half boxes"
+    )
+    return f"the critics' best of {samples} candidates, {around}. OnnxPolicy draws the noise; its seed is yours to set."
+
+
+def table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown rows of the dimensions."""
+    lines = ["| | name | unit | low | high |", "|---|---|---|---|---|"]
+    for index, entry in enumerate(entries):
+        low, high = ("" if entry[key] is None else f"{entry[key]:g}" for key in ("low", "high"))
+        name, unit = (" ".join((entry[key] or "").replace("|", "/").split()) for key in ("name", "unit"))
+        lines.append(f"| {index} | {name} | {unit} | {low} | {high} |")
+    return lines
+
+
+def score_lines(scores: list[Mapping[str, Any]] | None) -> list[str]:
+    if not scores:
+        return ["- Evaluations: none are known of exactly these weights."]
+    return [
+        f"- Return {score['mean']:.1f} in {score['environment']}, 95 % interval of the mean over {score['episodes']} "
+        f"episodes {score['interval'][0]:.1f} to {score['interval'][1]:.1f}. Another training seed may differ by more."
+        for score in scores
+    ]

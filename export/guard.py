@@ -1,0 +1,140 @@
+"""disagreement.onnx: how far the critics of an agent are apart, and from where on that is unusual.
+
+obs (batch, O), actions (batch, A) -> disagreement (batch,), the standard deviation over the ensemble, in units of the
+return that the critics learned (PARS and others scale rewards). Critics that saw an action in the data tend to agree
+on it. The threshold is a quantile of the disagreement on the dataset's own rows, computed with the file that is
+written. export/disagreement.py reads it.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import helper
+from torch import Tensor
+
+from agents.base import Agent
+from agents.checkpoint import write_whole
+from agents.spec import Dataset
+from export.onnx import BATCHES, GOLDEN, TOLERANCE, ExportError, Graph, Inputs, Methods, cut, describe, draw, trace
+from policies import Policy, folded
+
+DISAGREEMENT = Graph("disagreement", ("obs", "actions"), "disagreement")
+FILE = "disagreement.onnx"
+CHUNK = 4096  # rows at a time; more only takes memory
+
+
+class Ensemble(Methods):
+    """The critics of a policy, asked how far they are apart."""
+
+    def __init__(self, policy: Policy):
+        super().__init__(policy, (DISAGREEMENT,))
+
+    def disagreement(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Both in the units of the environment, (B, O) and (B, A) -> (B,)."""
+        normalize = self.policy.normalize_observations, self.policy.normalize_actions
+        qs = self.policy.critic(normalize[0](obs), normalize[1](actions))  # (E, B)
+        return (qs - qs.mean(-2, keepdim=True)).square().mean(-2).sqrt()
+
+    def forward(self, obs: Tensor, actions: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        return (self.disagreement(obs, actions),)
+
+
+def write_guard(
+    agent: Agent, dataset: Dataset, directory: str | os.PathLike, quantile: float = 0.999, rows: int = 100_000
+) -> Path:
+    """Writes disagreement.onnx into the directory of the agent's export, whole or not at all. Returns its path.
+
+    dataset: the one of the training; at most `rows` of its transitions, evenly spread, set the threshold.
+    quantile: the share of them that the guard lets pass. The file also says which share of the actor's own actions in
+    the same states it would refuse ("policy_alarms"): look at it before you trust the guard.
+    Raises ValueError for one critic alone, a population, a quantile outside (0, 1), a dataset of other sizes or critics
+    that agree everywhere; ExportError where onnxruntime differs from torch by more than 1e-5 of 1 + max|q|.
+    """
+    _check(agent, dataset, quantile, rows)
+    policy = folded(agent.policy).to("cpu", torch.float32).eval().requires_grad_(False)
+    ensemble = Ensemble(policy)
+    generator = torch.Generator().manual_seed(0)
+    batches = {size: draw(policy, size, 1, generator) for size in BATCHES}
+    golden = batches[GOLDEN]
+    shape = {DISAGREEMENT.output: torch.empty(GOLDEN)}
+    model = cut(trace(ensemble, golden), DISAGREEMENT, golden | shape)
+    session = _session(model)
+    difference = max(_compare(session, ensemble, batch) for batch in batches.values())
+    metadata = describe(agent, DISAGREEMENT.method, DISAGREEMENT, 1)
+    metadata["check"]["largest_difference"] = difference
+    metadata["calibration"] = calibrate(session, policy, dataset, quantile, rows)
+    helper.set_model_props(model, {"zoo": json.dumps(metadata)})
+    onnx.checker.check_model(model)
+    path = Path(directory) / FILE
+    write_whole(path, model.SerializeToString())
+    return path
+
+
+def calibrate(
+    session: onnxruntime.InferenceSession, policy: Policy, dataset: Dataset, quantile: float, rows: int
+) -> dict[str, str | int | float]:
+    """The threshold and what it means on the data and for the actor."""
+    chosen = np.linspace(0, len(dataset) - 1, min(rows, len(dataset))).astype(np.int64)
+    obs, actions = (dataset.column(name)[chosen].astype(np.float32) for name in ("observations", "actions"))
+    on_data = _run(session, obs, actions)
+    with torch.no_grad():
+        on_policy = _run(session, obs, policy(torch.from_numpy(obs)).numpy())
+    threshold = float(np.quantile(on_data, quantile, method="higher"))
+    if not threshold > 0.0:
+        raise ValueError(f"the critics agree on {quantile:.1%} of {dataset.name}: they did not learn apart, no guard")
+    return {
+        "dataset": dataset.name,
+        "rows": len(chosen),
+        "quantile": quantile,
+        "threshold": threshold,
+        "median": float(np.median(on_data)),
+        "policy_alarms": float((on_policy > threshold).mean()),
+    }
+
+
+def _check(agent: Agent, dataset: Dataset, quantile: float, rows: int) -> None:
+    name, spec = type(agent).__name__, agent.spec
+    if agent.population is not None:
+        raise ValueError(f"a population of {agent.population} is not one policy; guard one member: agent.member(i)")
+    members = agent.policy.critic.members
+    if members < 2:
+        raise ValueError(
+            f"{name} has {members} critic, and one cannot disagree with itself; train it with n_critics=2 or more"
+        )
+    if not 0.0 < quantile < 1.0:
+        raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
+    expected = {"observations": spec.observation_size, "actions": len(spec.action_low)}
+    found = {column: dataset.column(column).shape[1] for column in expected}
+    if found != expected:
+        raise ValueError(f"{dataset.name} has sizes {found}, {name} was trained with {expected}; give its own dataset")
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """The disagreement (N,) of N rows, chunk by chunk."""
+    chunks = [slice(i, i + CHUNK) for i in range(0, len(obs), CHUNK)]
+    return np.concatenate([session.run(None, {"obs": obs[c], "actions": actions[c]})[0] for c in chunks])
+
+
+def _compare(session: onnxruntime.InferenceSession, ensemble: Ensemble, batch: Inputs) -> float:
+    """The largest difference to torch, relative to 1 + max|q|: the critics' own rounding is of that size."""
+    expected = ensemble.disagreement(batch["obs"], batch["actions"])
+    scale = 1.0 + ensemble.policy.evaluate(batch["obs"], batch["actions"]).abs().max()
+    found = torch.from_numpy(_run(session, batch["obs"].numpy(), batch["actions"].numpy()))
+    difference = float(((found - expected).abs() / scale).max())
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{FILE} differs from the critics by {difference:.3g} of 1 + max|q|; {TOLERANCE:g} is allowed. "
+            "Nothing was written"
+        )
+    return difference

@@ -1,0 +1,56 @@
+"""From a checkpoint to a bundle, with what is known of its returns."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents import Agent, load
+from zoo.callbacks import read_curve
+from zoo.scores import REFERENCES, normalized_score
+
+EPISODES = 10  # of an evaluation of zoo train and zoo finetune
+STUDENT = 2.262  # 97.5 % quantile of Student's t with 9 degrees of freedom
+
+
+def export_report(checkpoint: Path, directory: Path, evaluation_samples: int | None, contract: Path | None) -> str:
+    """Exports a checkpoint; returns what was checked and the hash of the contract, as text."""
+    agent = load(checkpoint)
+    scores = known_scores(agent, checkpoint.parent / "evaluations.csv", evaluation_samples)
+    folder = agent.export_onnx(directory, evaluation_samples, contract, scores)
+    report = json.loads((folder / "report.json").read_text())
+    digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
+    return "\n".join(
+        [
+            json.dumps(report, indent=2),
+            f"contract.json has the SHA-256 {digest}",
+            f"exported to {folder}; on the robot: python -m export.runtime verify {folder}",
+        ]
+    )
+
+
+def known_scores(agent: Agent, evaluations: Path, evaluation_samples: int | None = None) -> list[dict[str, Any]] | None:
+    """The evaluation of exactly this agent in the run's file, with a 95 % interval of its mean return; None without.
+
+    evaluation_samples: of the export; the run evaluated the agent's own number, and another one is another policy.
+    The interval is Student's over the episodes of one policy. It says nothing of other training seeds.
+    """
+    points = [p for p in read_curve(evaluations) if (p.timesteps, p.online) == (agent.num_timesteps, agent.online)]
+    if not points or evaluation_samples not in (None, agent.config.evaluation_samples):
+        return None
+    mean, std = points[-1].return_mean, points[-1].return_std  # that of all episodes, not the estimate from a sample
+    half = STUDENT * std / np.sqrt(EPISODES - 1)
+    interval = [mean - half, mean + half]
+    score: dict[str, Any] = {
+        "environment": agent.spec.env_id,
+        "timesteps": agent.num_timesteps,
+        "episodes": EPISODES,
+        "mean": mean,
+        "interval": interval,
+    }
+    if agent.spec.name in REFERENCES:
+        score["normalized"] = float(normalized_score(agent.spec.name, mean))
+        score["normalized_interval"] = normalized_score(agent.spec.name, interval).tolist()
+    return [score]
