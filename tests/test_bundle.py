@@ -498,7 +498,8 @@ def test_zoo_export_writes_the_contract_and_prints_its_hash(tmp_path):
 
 def test_the_commands_need_their_file_and_say_so(tmp_path):
     shutil.copy(runtime.__file__, tmp_path / "runtime.py")
-    line = [sys.executable, "-I", "runtime.py", "verify", "."]
+    alone = "import runpy, sys; sys.modules['export'] = None; runpy.run_path('runtime.py', run_name='__main__')"
+    line = [sys.executable, "-c", alone, "verify", "."]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "the commands need the folder export with inspection.py" in done.stderr
