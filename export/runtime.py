@@ -19,6 +19,8 @@ import onnxruntime
 
 FORMAT = 2  # of the metadata; this file reads the older ones too
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# TF32, CUDA's default, keeps 10 bits of a float's 23: the action would not be the one that was evaluated.
+OPTIONS = {"CPUExecutionProvider": {}, "CUDAExecutionProvider": {"use_tf32": "0"}}
 MOST_SAMPLES = 100_000  # candidates; a larger number is damage or a slip, and would fill the memory
 WARM_UP = 20  # calls that are made before any is timed
 
@@ -226,7 +228,9 @@ def open_session(path: Path, providers: str, threads: int) -> tuple[onnxruntime.
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=names)
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=names, provider_options=[OPTIONS[name] for name in names]
+        )
     except Exception as error:  # onnxruntime's errors have no common class of their own
         raise PolicyFileError(f"{path} cannot be loaded ({error}); it may be damaged, use another copy") from error
     provider = "cuda" if session.get_providers()[0] == PROVIDERS["cuda"] else "cpu"
