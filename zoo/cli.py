@@ -141,6 +141,37 @@ def info(path: Positional[str]) -> None:
     print(describe(load_dataset(path)))
 
 
+@data.command
+def collect(
+    env: Positional[str],
+    out: Positional[Path],
+    policies: tuple[str, ...] = ("random",),
+    weights: tuple[float, ...] = (),
+    steps: int = 100_000,
+    envs: int = 8,
+    seed: int = 0,
+    noise: float = 0.0,
+    deterministic: bool = True,
+) -> None:
+    """Run policies in an environment and write what happens as a dataset; interrupted, it goes on where it stopped.
+
+    Args:
+        env: Gymnasium id, with its package where one registers it: gymnasium_robotics:AdroitHandPen-v1.
+        out: HDF5 file in D4RL's layout. MuJoCo's qpos, qvel and ctrl are in it too.
+        policies: random, SAC:model.zip or TD3:model.zip (Stable-Baselines3; pickled, load only what you trust), the
+            .zip of an agent, an exported folder, package.module:function of observations; several are a mixture.
+        weights: shares of the episodes, one for each policy; by default equal.
+        steps: transitions, exactly.
+        envs: environments side by side; a killed run loses at most the episode in progress of each.
+        seed: of resets, random actions and noise.
+        noise: Gaussian, on every action, as a fraction of half the action box.
+        deterministic: the policies' modes; --no-deterministic draws from them.
+    """
+    from zoo import collect as run
+
+    print(f"saved {run.run(env, out, policies, weights, steps, envs, seed, noise, deterministic)}")
+
+
 def main() -> None:
     """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
     try:
