@@ -133,7 +133,7 @@ def info(path: Positional[str]) -> None:
     """What is in a dataset: sizes, episodes, returns, spaces, warnings.
 
     Args:
-        path: an embedded or D4RL name, or the path of an HDF5 file.
+        path: name or path of a dataset, as load_dataset takes it.
     """
     from zoo.data_info import describe
     from zoo.datasets import load_dataset
@@ -170,6 +170,21 @@ def collect(
     from zoo import collect as run
 
     print(f"saved {run.run(env, out, policies, weights, steps, envs, seed, noise, deterministic)}")
+
+
+@data.command(name="export")
+def export_data(path: Positional[str], out: Positional[str], format: Literal["d4rl", "minari"] = "d4rl") -> None:
+    """Write a dataset in a layout that others' tools read.
+
+    Args:
+        path: name or path of a dataset, as load_dataset takes it.
+        out: for d4rl the HDF5 file to write; for minari the id of a new local dataset, such as mine/hopper-v0.
+        format: d4rl or minari.
+    """
+    from zoo.datasets import load_dataset
+    from zoo.writers import export
+
+    print(export(load_dataset(path), out, format))
 
 
 def main() -> None:
