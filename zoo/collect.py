@@ -109,8 +109,8 @@ def choose_actions(actor: Actor, running: Sequence[Episode]) -> Array:
 
 def random_actor(observations: Array, episodes: Sequence[Episode]) -> Array:
     """Uniform in the action box."""
-    boxes = [episode.env.action_space for episode in episodes]
-    return np.stack([e.rng.uniform(box.low, box.high) for e, box in zip(episodes, boxes, strict=True)])  # type: ignore[attr-defined]
+    box: Any = episodes[0].env.action_space
+    return np.stack([episode.rng.uniform(box.low, box.high) for episode in episodes])
 
 
 @dataclass(frozen=True)

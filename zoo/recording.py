@@ -252,14 +252,20 @@ def _append(file: h5py.File, rows: Array) -> None:
             file[name][-len(rows) :] = column
 
 
+def episode_lengths(path: Path) -> Array:
+    """Rows of each episode of a file that write_hdf5 wrote, (episodes,)."""
+    with h5py.File(path, "r") as file:
+        last = file["terminals"][()] | file["timeouts"][()]
+    last[-1] = True
+    return np.diff(np.flatnonzero(last), prepend=-1)
+
+
 def read_episodes(path: Path) -> Iterator[Array]:
-    """The rows of each episode of a file that write_hdf5 wrote, with every column; one episode in memory at a time."""
+    """The rows of each episode of such a file, with every column; one episode in memory at a time."""
+    ends = np.cumsum(episode_lengths(path))
     with h5py.File(path, "r") as file:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        last = file["terminals"][()] | file["timeouts"][()]
-        last[-1] = True
-        ends = np.flatnonzero(last) + 1
         for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
             yield as_rows({name: file[name][start:end] for name in names})
 
