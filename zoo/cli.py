@@ -187,6 +187,32 @@ def export_data(path: Positional[str], out: Positional[str], format: Literal["d4
     print(export(load_dataset(path), out, format))
 
 
+@data.command
+def maze(
+    maze: Positional[Literal["open", "umaze", "medium", "large"]],
+    out: Positional[Path],
+    steps: int = 1_000_000,
+    noise: float = 0.0,
+    dense: bool = False,
+    envs: int = 1,
+    seed: int = 0,
+) -> None:
+    """A maze set by D4RL's maze2d protocol: a controller wanders from goal to goal, the maze's own goal is rewarded.
+
+    Args:
+        maze: D4RL's maps, in gymnasium-robotics' PointMaze.
+        out: HDF5 file in D4RL's layout; interrupted, the same command goes on.
+        steps: transitions, exactly.
+        noise: standard deviation of the noise on the force.
+        dense: reward exp(-distance) in place of 1 within 0.45.
+        envs: trajectories side by side.
+        seed: of places, goals and noise.
+    """
+    from zoo.mazes import make_maze_set
+
+    print(f"saved {make_maze_set(maze, out, steps, noise, dense, envs, seed)}")
+
+
 def main() -> None:
     """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
     try:
