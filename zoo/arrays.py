@@ -83,13 +83,12 @@ def _rows_of(episode: Episode, owner: str) -> dict[str, Array]:
             "(T + 1, O), (T, A) and (T,) with T >= 1. The last observation is the one after the last action."
         )
     flags = squeeze(as_floats(owner, "terminations", episode.terminations))
+    if flags.shape not in ((), (steps,)) or not np.isfinite(flags).all():
+        raise DatasetValueError(
+            f"{owner} has terminations {flags.tolist()}, expected one flag or ({steps},) of them, without NaN."
+        )
     terminations = np.zeros(steps, bool)
-    if flags.ndim == 0:
-        terminations[-1] = flags > 0.5
-    elif flags.shape == (steps,):
-        terminations[:] = flags > 0.5
-    else:
-        raise DatasetValueError(f"{owner} has terminations {flags.shape}, expected ({steps},) or one flag.")
+    terminations[slice(None) if flags.ndim else -1] = flags > 0.5
     truncations = np.zeros(steps, bool)
     truncations[-1] = not terminations[-1]
     return {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Dict, Tuple
+from gymnasium.spaces.utils import flatten, flatten_space
+from gymnasium.wrappers import TransformObservation
 
 from zoo.d4rl import CATALOG
 from zoo.datasets import EMBEDDED, OfflineDataset
+from zoo.minari_data import in_order_of_keys
 
 D4RL_KWARGS: dict[str, dict[str, Any]] = {
     "ant": {"use_contact_forces": True}  # D4RL's ant observes them: 111 numbers, Gymnasium's default 27
@@ -23,8 +29,9 @@ def make_env(
 
     D4RL's locomotion ids give Gymnasium's -v4 environments, the same tasks on today's MuJoCo (-v5 differs).
     For D4RL's other families no equivalent with comparable scores is known, so they have no default: pass an
-    environment id. A dataset's observation shape and action box are compared with the environment's. kwargs
-    go to gymnasium.make.
+    environment id. A dataset's observation shape and action box are compared with the environment's. Nested
+    observations are concatenated, dictionaries in the order of their keys. kwargs go to gymnasium.make, over those
+    that the dataset says it was recorded with.
     Raises ValueError when no environment is known, the id does not exist or the spaces differ, ImportError
     when the simulator is not installed.
     """
@@ -32,6 +39,7 @@ def make_env(
     name = source.name if isinstance(source, OfflineDataset) else source
     if isinstance(source, OfflineDataset):
         env_id = source.env_id
+        kwargs = json.loads(str(source.provenance.get("env_kwargs", "{}"))) | kwargs
     elif name in CATALOG:
         env_id = CATALOG[name].env_id
     else:
@@ -55,6 +63,9 @@ def make_env(
             f"gymnasium cannot make {env_id!r} ({error}). If a package registers it, name the package too: "
             "'gymnasium_robotics:AdroitHandPen-v1'."
         ) from error
+    if isinstance(getattr(env, "observation_space", None), (Dict, Tuple)):
+        space = in_order_of_keys(env.observation_space)
+        env = TransformObservation(env, partial(flatten, space), flatten_space(space))
     if isinstance(source, OfflineDataset):
         _check_spaces(source, env)
     if seed is not None:

@@ -58,8 +58,8 @@ def local_ids() -> list[str]:
 def read_minari(path: Path, *, action_space: Box | None = None) -> OfflineDataset:
     """Read a local Minari dataset, by the folder that holds it; its observations may be nested boxes.
 
-    Dict and Tuple observations are concatenated as gymnasium.wrappers.FlattenObservation does, which
-    zoo.make_env applies. The dataset's own action space is used unless one is given.
+    Dict and Tuple observations are concatenated, dictionaries in the order of their keys, as zoo.make_env does. The
+    dataset's own action space is used unless one is given.
     Raises DatasetNotFoundError, DatasetValueError, or ImportError without the minari package.
     """
     folder = data_folder(path)
@@ -69,7 +69,8 @@ def read_minari(path: Path, *, action_space: Box | None = None) -> OfflineDatase
     space = dataset.action_space if action_space is None else action_space
     if not isinstance(space, Box) or len(space.shape) != 1:
         raise DatasetValueError(f"{dataset.id}: actions are {space}, expected a Box of one axis: continuous actions.")
-    _check_observations(dataset.id, dataset.observation_space)
+    observations = in_order_of_keys(dataset.observation_space)
+    _check_observations(dataset.id, observations)
     metadata = dataset.storage.metadata
     spec = dataset.env_spec
     provenance: dict[str, str | int | float] = {"file": dataset.id}
@@ -79,16 +80,16 @@ def read_minari(path: Path, *, action_space: Box | None = None) -> OfflineDatase
             provenance[key] = value if isinstance(value, (str, int, float)) else ", ".join(sorted(value))
     if spec is not None and spec.kwargs:
         provenance["env_kwargs"] = json.dumps(spec.kwargs)
-    nested = not isinstance(dataset.observation_space, Box) or len(dataset.observation_space.shape) > 1
+    nested = not isinstance(observations, Box) or len(observations.shape) > 1
     try:
         return from_episodes(
-            _episodes(dataset),
+            _episodes(dataset, observations),
             action_space=_float32(space),
-            observation_space=_float32(flatten_space(dataset.observation_space)),
+            observation_space=_float32(flatten_space(observations)),
             name=dataset.id,
             env_id=None if spec is None else _env_id(spec),
             provenance=provenance,
-            warnings=(f"observations are {_entries(dataset.observation_space)}, concatenated",) if nested else (),
+            warnings=(f"observations are {_entries(observations)}, concatenated",) if nested else (),
         )
     except OSError as error:
         raise DatasetValueError(f"{dataset.id} in {folder} is damaged ({error}): copy or download it again.") from error
@@ -122,7 +123,7 @@ def _env_id(spec: EnvSpec) -> str:
     return f"{spec.entry_point.split(':')[0].split('.')[0]}:{spec.id}"
 
 
-def _episodes(dataset: MinariDataset) -> Iterator[Episode]:
+def _episodes(dataset: MinariDataset, space: Space[Any]) -> Iterator[Episode]:
     for i, episode in enumerate(dataset.iterate_episodes()):
         early = np.flatnonzero(episode.truncations[:-1])
         if len(early):
@@ -131,15 +132,24 @@ def _episodes(dataset: MinariDataset) -> Iterator[Episode]:
                 f"{len(episode) - 1 - early[0]} more. A truncation ends its episode: store two."
             )
         yield Episode(
-            observations=_flat(dataset.observation_space, episode.observations),
+            observations=_flat(space, episode.observations),
             actions=episode.actions,
             rewards=episode.rewards,
             terminations=episode.terminations,
         )
 
 
+def in_order_of_keys(space: Space[Any]) -> Space[Any]:
+    """The space with its dictionaries sorted. Minari sorts them; an environment may have another order."""
+    if isinstance(space, Dict):
+        return Dict({key: in_order_of_keys(part) for key, part in sorted(space.spaces.items())})
+    if isinstance(space, Tuple):
+        return Tuple([in_order_of_keys(part) for part in space.spaces])
+    return space
+
+
 def _flat(space: Space[Any], values: Any) -> Array:
-    """Observations of a whole episode, (T + 1, O), in gymnasium.spaces.flatten's order."""
+    """Observations of a whole episode, (T + 1, O), in the order of gymnasium.spaces.flatten."""
     if isinstance(space, Dict):
         return np.concatenate([_flat(part, values[key]) for key, part in space.spaces.items()], axis=1)
     if isinstance(space, Tuple):

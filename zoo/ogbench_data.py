@@ -15,6 +15,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 
 from zoo.arrays import load_npz
 from zoo.checks import Array, DatasetKeyError, DatasetNotFoundError, as_floats, check_columns
@@ -62,10 +63,11 @@ def read_ogbench(path: Path, *, name: str | None = None, action_space: Box | Non
     missing = [key for key in NEEDED if key not in raw]
     if missing:
         raise DatasetKeyError(f"{path.name} lacks {', '.join(missing)} of OGBench's keys; it has {', '.join(raw)}.")
-    flags: dict[str, Array] = {
-        key: squeeze(as_floats(path.name, key, raw[key])) > 0.5 for key in ("terminals", "valids") if key in raw
+    numbers: dict[str, Array] = {
+        key: squeeze(as_floats(path.name, key, raw[key])) for key in ("terminals", "valids", "masks") if key in raw
     }
-    check_columns(path.name, {"observations": raw["observations"], "actions": raw["actions"], **flags})
+    check_columns(path.name, {"observations": raw["observations"], "actions": raw["actions"], **numbers})
+    flags = {key: column > 0.5 for key, column in numbers.items()}
     rows, successors, ends = _transitions(raw, flags)
     columns = {key: array[rows] for key, array in raw.items()}
     task = ID.fullmatch(name or "")
@@ -76,7 +78,7 @@ def read_ogbench(path: Path, *, name: str | None = None, action_space: Box | Non
         raise DatasetKeyError(
             f"{path.name} is goal-conditioned: it has no rewards and masks. " + _how_to_choose_a_task(name or path.stem)
         )
-    terminations = squeeze(as_floats(path.name, "masks", columns["masks"])) < 0.5
+    terminations = squeeze(columns["masks"]) < 0.5
     return OfflineDataset.from_arrays(
         observations=columns["observations"],
         actions=columns["actions"],
@@ -92,7 +94,7 @@ def read_ogbench(path: Path, *, name: str | None = None, action_space: Box | Non
     )
 
 
-def _transitions(raw: Mapping[str, Array], flags: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+def _transitions(raw: Mapping[str, Array], flags: Mapping[str, NDArray[np.bool_]]) -> tuple[Array, Array, Array]:
     """Rows that are transitions, their next observations, and which of them end a trajectory."""
     ends = flags["terminals"]
     if "next_observations" in raw:
