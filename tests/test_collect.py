@@ -82,8 +82,9 @@ def test_rows_are_what_the_environment_gave(tmp_path):
 
 def test_load_dataset_reads_the_file_with_its_environment_and_every_row(tmp_path):
     path = record(tmp_path / "c.hdf5")
-    dataset = zoo.load_dataset(path, action_space=Corridor.action_space)
+    dataset = zoo.load_dataset(path)
     assert (len(dataset), dataset.env_id, dataset.warnings) == (40, "Corridor", ())
+    assert dataset.action_space == Corridor.action_space
     assert dataset.num_episodes == len(by_number(path))
 
 

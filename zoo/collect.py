@@ -76,7 +76,7 @@ def collect(
     for recorder in recorders:
         recorder.cut()
         recorder.close()
-    return journal.finish()
+    return journal.finish(recorders[0])
 
 
 def begin(recorder: Recorder, number: int, seed: int) -> Episode:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from zoo.checks import Array, DatasetKeyError, DatasetValueError
+from zoo.d4rl import BOUNDS
 from zoo.mood_rewards import BASE, TARGETS, check_domain, env_id, reward_functions
-from zoo.recording import About, as_rows, episode_lengths, read_about, read_episodes, write_hdf5
+from zoo.recording import as_rows, episode_lengths, read_about, read_episodes, write_hdf5
 
 EXPLORATION = "rnd"
 TOLERANCE = 1e-6  # between a reward logged at collection and the same one from the recorded state
@@ -112,7 +113,9 @@ def base_set(folder: Path, domain: str, objective: str, seeds: Sequence[int], ke
                     rows[f"infos/reward/{task}"] = column
                 yield rows
 
-    about: About = {"domain": domain, "objective": objective, "keep": keep, "seeds": " ".join(map(str, seeds))}
+    recorded = read_about(recordings[0])
+    about = {name: recorded[name] for name in BOUNDS}
+    about |= {"domain": domain, "objective": objective, "keep": keep, "seeds": " ".join(map(str, seeds))}
     write_hdf5(path, episodes(), about)
     print(f"{path}: {len(kept):,} of {sum(counts):,} episodes; rewards from the physics differ by {worst:.1e} at most")
     return path
@@ -124,10 +127,11 @@ def target_set(folder: Path, domain: str, target: str, kind: str, sources: Seque
     if path.exists():
         return path
     bases = [folder / "base" / f"{domain}-{source}.hdf5" for source in sources]
-    about: About = {
+    base = read_about(bases[0])
+    del base["objective"]
+    about = base | {
         "env_id": env_id(domain, target),
         "sources": " ".join(sources),
-        "keep": float(read_about(bases[0])["keep"]),
         "target_return": TARGETS[domain][target],
     }
 

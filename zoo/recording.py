@@ -23,7 +23,7 @@ from zoo.checks import Array, DatasetValueError
 STATE = ("qpos", "qvel", "act")  # of MuJoCo, what a simulator needs to go on from here
 CHUNK = 10_000  # rows that go into the HDF5 file at a time
 
-About = Mapping[str, str | int | float]
+About = Mapping[str, Any]  # a file's attributes: numbers, texts, arrays
 
 
 def simulator_state(env: gym.Env) -> dict[str, Array]:
@@ -36,6 +36,12 @@ def simulator_state(env: gym.Env) -> dict[str, Array]:
         return {}
     state = {name: np.array(getattr(data, name), np.float64) for name in (*STATE, "ctrl")}
     return {name: array for name, array in state.items() if array.size}
+
+
+def bounds(env: gym.Env) -> dict[str, Array]:
+    """The attributes from which load_dataset knows the spaces."""
+    spaces: dict[str, Any] = {"action": env.action_space, "observation": env.observation_space}
+    return {f"{name}_{end}": getattr(box, end) for name, box in spaces.items() for end in ("low", "high")}
 
 
 class Recorder(gym.Wrapper):
@@ -126,9 +132,9 @@ class Journal:
 
     The file only grows: a kill loses the episodes in progress and nothing else, and the same recording, begun again,
     goes on behind its last whole episode.
-    path: of the dataset; the journal is path + ".journal". about: what the recording is; goes into the dataset's
-    attributes. Raises FileExistsError where the dataset is already there, ValueError where the journal is about
-    something else.
+    path: of the dataset; the journal is path + ".journal". about: what the recording is, in numbers and texts; becomes
+    the dataset's attributes.
+    Raises FileExistsError where the dataset is there already, ValueError where the journal is about something else.
     """
 
     def __init__(self, path: Path, about: About):
@@ -163,9 +169,9 @@ class Journal:
             while (rows := _read(file)) is not None:
                 yield rows
 
-    def finish(self) -> Path:
-        """Makes the dataset, then removes the journal. Returns the dataset's path."""
-        write_hdf5(self.path, self.episodes(), self.about)
+    def finish(self, env: gym.Env) -> Path:
+        """Makes the dataset, with the bounds of the environment's spaces, and removes the journal. Returns the path."""
+        write_hdf5(self.path, self.episodes(), self.about | bounds(env))
         self.file.unlink()
         return self.path
 
