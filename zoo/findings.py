@@ -25,7 +25,7 @@ FLOATS = ("observations", "actions", "rewards", "next_observations")
 FLAGS = ("terminals", "timeouts")
 SHOWN = 5  # rows named in a finding
 
-STRIDE = 10.0  # a step this many times the 99th percentile of its kind is a jump; real Hopper steps reach 4
+STRIDE = 10.0  # a step this many times the 90th percentile of its component is a jump; real Hopper steps reach 6
 SPREAD = 10.0  # rewards this many times the range of their middle 98% away from the median are outliers
 FIT_ROWS = 20_000  # rows that the reward fit looks at
 EXPLAINED = 0.5  # part of the rewards' variance that a fit must explain to have a say about their alignment
@@ -237,7 +237,7 @@ def teleports(recording: Recording) -> Iterator[Finding]:
             + (
                 "load_dataset cuts the episode there."
                 if stored
-                else f"The step is more than {STRIDE:g} times as large as 99% of all; values are carried across it."
+                else f"The step is more than {STRIDE:g} times as large as 90% of all; values are carried across it."
             ),
             "Find the lost rows, or mark the row before each jump as a time-out.",
         )
@@ -421,7 +421,7 @@ def _unmarked(recording: Recording) -> tuple[Rows, Rows]:
         steps = np.abs(np.diff(obs, axis=0))  # (N - 1, O)
         if not inside.any():
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        usual = np.nanquantile(steps[inside], 0.99, axis=0)
+        usual = np.nanquantile(steps[inside], 0.9, axis=0)
         jumps = ((steps > STRIDE * usual) & (usual > 0.0)).any(axis=1)
     jumps = np.append(jumps & inside, False)
     boundaries = np.flatnonzero(ends | jumps)
@@ -441,7 +441,8 @@ def _fit_error(recording: Recording, shift: int) -> float:
     1.0 where there is too little to fit.
     """
     columns, ends = recording.columns, recording.ends
-    inner = np.flatnonzero(~ends[1:-1] & ~ends[:-2]) + 1  # rows with both neighbours in their episode
+    # Rows with both neighbours in their episode and no end among the three: failures are often rewarded differently.
+    inner = np.flatnonzero(~ends[2:] & ~ends[1:-1] & ~ends[:-2]) + 1
     inner = inner[:: max(1, len(inner) // FIT_ROWS)]
     row = inner + shift
     linear = np.column_stack([columns["observations"][row], columns["actions"][row], recording.successors[row]])
