@@ -117,27 +117,41 @@ def test_another_seed_gives_other_episodes(tmp_path):
 # Interruptions
 
 
-@pytest.mark.parametrize("envs", [1, 3])
-def test_a_killed_run_goes_on_and_loses_only_the_episodes_in_progress(tmp_path, envs):
+def test_a_killed_run_goes_on_and_loses_only_the_episodes_in_progress(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests'); from pathlib import Path; from test_collect import *\n"
-        f"record(Path(sys.argv[1]), 120, DiesInStep, envs={envs})"
+        "record(Path(sys.argv[1]), 120, DiesInStep, envs=3)"
     )
     path = tmp_path / "c.hdf5"
     killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     assert not path.exists()
-    saved = Journal(path, {**ABOUT, "seed": 0}).rows
-    assert 56 - 6 * envs < saved <= 56  # no episode is longer than 6 steps
+    assert 56 - 3 * 6 < Journal(path, {**ABOUT, "seed": 0}).rows <= 56  # no episode is longer than 6 steps
 
-    resumed, whole = by_number(record(path, 120, envs=envs)), by_number(record(tmp_path / "w.hdf5", 120, envs=envs))
+    resumed, whole = by_number(record(path, 120, envs=3)), by_number(record(tmp_path / "w.hdf5", 120, envs=3))
     assert sum(map(len, resumed.values())) == 120
     assert len(resumed) > 15
     for number in resumed.keys() & whole.keys():
         both = min(len(resumed[number]), len(whole[number])) - 1  # the cut at the end may fall elsewhere
         assert resumed[number][:both].tobytes() == whole[number][:both].tobytes()
-    if envs == 1:
-        assert [rows.tobytes() for rows in resumed.values()] == [rows.tobytes() for rows in whole.values()]
+
+
+def test_with_one_environment_a_resumed_run_equals_an_unbroken_one(tmp_path):
+    class Breaks(Corridor):
+        taken = 0
+
+        def step(self, action):
+            Breaks.taken += 1
+            if Breaks.taken == 57:
+                raise RuntimeError("the simulator broke")
+            return super().step(action)
+
+    path = tmp_path / "c.hdf5"
+    with pytest.raises(RuntimeError, match="broke"):
+        record(path, 120, Breaks)
+    resumed, whole = columns(record(path, 120)), columns(record(tmp_path / "w.hdf5", 120))
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
 
 
 def episode(number: int, rows: int = 3) -> np.ndarray:
@@ -228,8 +242,8 @@ def test_a_mixture_gives_whole_episodes_to_its_members_by_their_shares(tmp_path)
 
 def test_noise_is_a_fraction_of_half_the_box_and_stays_inside(tmp_path):
     still = lambda obs, episodes: np.tile(np.array([-0.5, 0.25], np.float32), (len(obs), 1))  # noqa: E731
-    actions = columns(record(tmp_path / "n.hdf5", 3000, actor=Noisy(still, 0.2)))["actions"]
-    assert actions.std(0) == pytest.approx([0.3, 0.05], rel=0.05)  # 0.2 of 1.5 and of 0.25
+    actions = columns(record(tmp_path / "n.hdf5", 1500, actor=Noisy(still, 0.2)))["actions"]
+    assert actions.std(0) == pytest.approx([0.3, 0.05], rel=0.08)  # 0.2 of 1.5 and of 0.25
     assert actions.mean(0) == pytest.approx([-0.5, 0.25], abs=0.02)
 
 
@@ -260,25 +274,36 @@ def hold_still(observations):
     return np.zeros((len(observations), 3), np.float32)
 
 
-def test_every_kind_of_policy_acts_in_the_file_as_it_predicts(tmp_path):
+def assert_acts_as(predict, policy: str, path) -> None:
+    """Runs the policy of that text in Hopper; its actions must be what predict says of the observations."""
+    data = columns(record(path, 20, lambda: gym.make("Hopper-v5"), load_actor(policy), envs=2))
+    np.testing.assert_allclose(data["actions"], predict(data["observations"]), atol=1e-5)
+
+
+def test_an_sb3_checkpoint_acts_as_it_predicts(tmp_path):
     from stable_baselines3 import SAC
 
-    hopper = zoo.load_dataset("hopper-medium-replay")
-    agent = tiny(zoo.TD3BC, hopper)
-    agent.save(tmp_path / "agent.zip")
-    agent.export_onnx(tmp_path / "deploy")
     model = SAC("MlpPolicy", "Hopper-v5", policy_kwargs={"net_arch": [8]}, buffer_size=10, seed=0)
     model.save(tmp_path / "sac.zip")
-    expected = {
-        f"SAC:{tmp_path / 'sac.zip'}": lambda obs: model.predict(obs, deterministic=True)[0],
-        str(tmp_path / "agent.zip"): lambda obs: agent.predict(obs)[0],
-        str(tmp_path / "deploy"): lambda obs: agent.predict(obs)[0],
-        "test_collect:hold_still": hold_still,
-    }
-    for i, (policy, predict) in enumerate(expected.items()):
-        path = record(tmp_path / f"{i}.hdf5", 20, lambda: gym.make("Hopper-v5"), load_actor(policy), envs=2)
-        data = columns(path)
-        np.testing.assert_allclose(data["actions"], predict(data["observations"]), atol=1e-5)
+    predict = lambda obs: model.predict(obs, deterministic=True)[0]  # noqa: E731
+    assert_acts_as(predict, f"SAC:{tmp_path / 'sac.zip'}", tmp_path / "d.hdf5")
+
+
+def test_an_agent_acts_as_it_predicts(tmp_path):
+    agent = tiny(zoo.TD3BC, zoo.load_dataset("hopper-medium-replay"))
+    agent.save(tmp_path / "agent.zip")
+    assert_acts_as(lambda obs: agent.predict(obs)[0], str(tmp_path / "agent.zip"), tmp_path / "d.hdf5")
+
+
+@pytest.mark.slow
+def test_an_exported_policy_acts_as_its_agent(tmp_path):
+    agent = tiny(zoo.TD3BC, zoo.load_dataset("hopper-medium-replay"))
+    agent.export_onnx(tmp_path / "deploy")
+    assert_acts_as(lambda obs: agent.predict(obs)[0], str(tmp_path / "deploy"), tmp_path / "d.hdf5")
+
+
+def test_a_function_acts(tmp_path):
+    assert_acts_as(hold_still, "test_collect:hold_still", tmp_path / "d.hdf5")
 
 
 def test_a_policy_that_nobody_knows_is_named_with_the_kinds_there_are(tmp_path):

@@ -1,11 +1,14 @@
 """MOOD: golden rewards on real physics, relabelling against what was logged, and the sets that come of it."""
 
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
 
 import zoo
+from zoo import cli, mood_collect
 from zoo.checks import DatasetKeyError, DatasetValueError
 from zoo.collect import collect, random_actor
 from zoo.mood import Relabel, base_set, check_rewards, merge, objectives, recording
@@ -236,13 +239,13 @@ def test_a_domain_or_task_that_is_not_there_is_named():
 
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory):
-    """Cheetah: 2 seeds of 4 random episodes of 10 steps for each objective, half of them kept."""
+    """Cheetah: 2 seeds of 2 random episodes of 10 steps for each objective, half of them kept."""
     folder = tmp_path_factory.mktemp("mood")
     for number, objective in enumerate(objectives("cheetah")):
         for seed in (0, 1):
             task = objective if objective in TARGETS["cheetah"] else "run"
             path = recording(folder, "cheetah", objective, seed)
-            record(path, "cheetah", task, 40, limit=10, seed=10 * number + seed)
+            record(path, "cheetah", task, 20, limit=10, seed=10 * number + seed)
     paths = merge(folder, ["cheetah"], [0, 1], keep=0.5, kinds=("same", "cross", "mixed"))
     return folder, {path.stem: zoo.load_dataset(path) for path in paths}
 
@@ -251,9 +254,9 @@ def test_every_target_has_its_own_every_others_and_the_mixed_set(merged):
     _, sets = merged
     assert len(sets) == 4 * (1 + 4 + 1)
     for target in TARGETS["cheetah"]:
-        assert len(sets[f"mood-cheetah-{target}-same"]) == 40  # 4 of 8 episodes of 10 steps
-        assert len(sets[f"mood-cheetah-{target}-mixed"]) == 200
-        assert sets[f"mood-cheetah-{target}-mixed"].num_episodes == 20
+        assert len(sets[f"mood-cheetah-{target}-same"]) == 20  # 2 of 4 episodes of 10 steps
+        assert len(sets[f"mood-cheetah-{target}-mixed"]) == 100
+        assert sets[f"mood-cheetah-{target}-mixed"].num_episodes == 10
 
 
 def test_sets_of_a_target_share_rows_and_differ_in_rewards_alone(merged):
@@ -286,3 +289,28 @@ def test_sets_are_made_once_and_a_missing_recording_is_named(merged, tmp_path):
     assert path.stat().st_mtime_ns == before
     with pytest.raises(FileNotFoundError, match=r"walker-run-seed0.hdf5.*not collected yet"):
         base_set(tmp_path, "walker", "run", [0], keep=1.0)
+
+
+# Collection
+
+
+def test_an_objective_that_a_domain_has_not_is_named(tmp_path):
+    with pytest.raises(ValueError, match="humanoid has no objective 'rnd'; it has walk, run, stand"):
+        mood_collect.collect_objective(tmp_path, "humanoid", "rnd", 0, 10)
+
+
+@pytest.mark.slow
+def test_the_commands_make_the_small_instance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(mood_collect.SETTINGS, "learning_starts", 500)
+    monkeypatch.setitem(mood_collect.SETTINGS, "batch_size", 16)
+    common = [str(tmp_path), "--domains", "walker", "--seeds", "0"]
+    for words in (["collect", *common, "--steps", "1000"], ["merge", *common, "--keep", "1"]):
+        monkeypatch.setattr(sys, "argv", ["zoo", "data", "mood", *words])
+        cli.main()
+    assert "rewards from the physics differ by" in capsys.readouterr().out
+    sets = sorted(path.stem for path in tmp_path.glob("*.hdf5"))
+    assert len(sets) == 4 * 6
+    mixed = zoo.load_dataset(tmp_path / "mood-walker-spin-mixed.hdf5")
+    assert len(mixed) == 4 * 1000 + 2000  # exploration takes twice the steps
+    assert mixed.episode_lengths().tolist() == [1000] * 6
+    assert mixed.rewards.min() >= 0.0
