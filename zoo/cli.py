@@ -97,8 +97,11 @@ def evaluate(
     episodes: int = 10,
     seed: int = 100,
     evaluation_samples: int | None = None,
+    last: int = 5,
 ) -> None:
-    """Returns of a checkpoint, or of an exported folder, over deterministic episodes.
+    """Returns and scores of a checkpoint, or of an exported folder, over deterministic episodes.
+
+    Where its run's evaluations.csv lies beside it: also the last of them, the mean of the last k, and the best.
 
     Args:
         path: checkpoint, exported folder, or .onnx file.
@@ -106,10 +109,11 @@ def evaluate(
         episodes: one for each reset seed from `seed` on.
         seed: of the first episode.
         evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
+        last: k, of the mean of the last k evaluations during training.
     """
-    from zoo.train import evaluation_report
+    from zoo.evaluation_report import evaluation_report
 
-    print(evaluation_report(path, env, episodes, seed, evaluation_samples))
+    print(evaluation_report(path, env, episodes, seed, evaluation_samples, last))
 
 
 @app.command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -39,9 +40,10 @@ def make_env(
     name = source.name if isinstance(source, OfflineDataset) else source
     if isinstance(source, OfflineDataset):
         env_id = source.env_id
-        kwargs = json.loads(str(source.provenance.get("env_kwargs", "{}"))) | kwargs
+        kwargs = recorded_kwargs(name, source.provenance) | kwargs
     elif name in CATALOG:
         env_id = CATALOG[name].env_id
+        kwargs = recorded_kwargs(name, {}) | kwargs
     else:
         env_id = EMBEDDED.get(name, name)
     if env_id is None:
@@ -49,8 +51,6 @@ def make_env(
             f"no environment is known for dataset {name!r}. Pass a Gymnasium id: make_env('Hopper-v5'). "
             "For D4RL's AntMaze, maze2d, Adroit and kitchen, today's environments differ from D4RL's."
         )
-    if name in CATALOG:
-        kwargs = D4RL_KWARGS.get(CATALOG[name].family, {}) | kwargs
     try:
         env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, **kwargs)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
@@ -72,6 +72,12 @@ def make_env(
         env.reset(seed=seed)
         env.action_space.seed(seed)
     return env
+
+
+def recorded_kwargs(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments for gymnasium.make that a dataset's environment was made with."""
+    known = D4RL_KWARGS.get(CATALOG[name].family, {}) if name in CATALOG else {}
+    return known | json.loads(str(provenance.get("env_kwargs", "{}")))
 
 
 def _check_spaces(dataset: OfflineDataset, env: gymnasium.Env[Any, Any]) -> None:
