@@ -249,7 +249,7 @@ def _read_keys(
                 column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
                 columns[key] = column if key in ("observations", "actions", "next_observations") else squeeze(column)
             attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in BOUNDS}
-            return columns, attributes, {kind: _box(path, kind, file.attrs) for kind in ("action", "observation")}
+            return columns, attributes, {kind: box_of(path, kind, file.attrs) for kind in ("action", "observation")}
     except OSError as error:
         raise DatasetValueError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, "
@@ -265,7 +265,7 @@ def _plain(value: object) -> str | int | float:
     return value if isinstance(value, (str, int, float)) else str(value)
 
 
-def _box(path: Path, kind: str, attributes: Mapping[str, Any]) -> Box | None:
+def box_of(path: Path, kind: str, attributes: Mapping[str, Any]) -> Box | None:
     """The box that the attributes {kind}_low and {kind}_high state; None where they do not."""
     low, high = attributes.get(f"{kind}_low"), attributes.get(f"{kind}_high")
     if low is None or high is None:

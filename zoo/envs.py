@@ -15,6 +15,7 @@ from gymnasium.wrappers import TransformObservation
 
 from zoo.d4rl import CATALOG
 from zoo.datasets import EMBEDDED, OfflineDataset
+from zoo.mapped import MappedDataset
 from zoo.minari_data import in_order_of_keys
 
 D4RL_KWARGS: dict[str, dict[str, Any]] = {
@@ -23,7 +24,7 @@ D4RL_KWARGS: dict[str, dict[str, Any]] = {
 
 
 def make_env(
-    dataset_or_name_or_env_id: OfflineDataset | str, seed: int | None = None, **kwargs: Any
+    dataset_or_name_or_env_id: OfflineDataset | MappedDataset | str, seed: int | None = None, **kwargs: Any
 ) -> gymnasium.Env[Any, Any]:
     """An environment to evaluate or fine-tune in; with a seed, reset once so that later resets continue that
     stream.
@@ -37,8 +38,8 @@ def make_env(
     when the simulator is not installed.
     """
     source = dataset_or_name_or_env_id
-    name = source.name if isinstance(source, OfflineDataset) else source
-    if isinstance(source, OfflineDataset):
+    name = source if isinstance(source, str) else source.name
+    if not isinstance(source, str):
         env_id = source.env_id
         kwargs = recorded_kwargs(name, source.provenance) | kwargs
     elif name in CATALOG:
@@ -66,7 +67,7 @@ def make_env(
     if isinstance(getattr(env, "observation_space", None), (Dict, Tuple)):
         space = in_order_of_keys(env.observation_space)
         env = TransformObservation(env, partial(flatten, space), flatten_space(space))
-    if isinstance(source, OfflineDataset):
+    if not isinstance(source, str):
         _check_spaces(source, env)
     if seed is not None:
         env.reset(seed=seed)
@@ -80,7 +81,7 @@ def recorded_kwargs(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     return known | json.loads(str(provenance.get("env_kwargs", "{}")))
 
 
-def _check_spaces(dataset: OfflineDataset, env: gymnasium.Env[Any, Any]) -> None:
+def _check_spaces(dataset: OfflineDataset | MappedDataset, env: gymnasium.Env[Any, Any]) -> None:
     if env.observation_space.shape != dataset.observation_space.shape:
         raise ValueError(
             f"{dataset.name} has observations {dataset.observation_space.shape}, {dataset.env_id} gives "

@@ -17,20 +17,27 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from zoo import d4rl, minari_data
+from zoo import d4rl, mapped, minari_data, sources
 from zoo.checks import DatasetValueError
-from zoo.datasets import STORED, OfflineDataset
+from zoo.datasets import STORED, OfflineDataset, load_dataset
 from zoo.scores import REFERENCES
 
 OWN_PROVENANCE = ("file", "sha256", "mode", "rows_in_file")  # of the file that was read, not of the one written
 
 
-def export(dataset: OfflineDataset, out: str, format: str) -> str:
-    """Writes `out`, a path for "d4rl" or a dataset id for "minari". Returns what to tell the user."""
+def export(path: str, out: str, format: str) -> str:
+    """zoo data export: writes `out`, a file, a folder or the id of a Minari dataset. Returns what to tell the user."""
+    if format == "mapped":
+        source = sources.locate(path)
+        if source.format == "d4rl" and source.name is None:  # the one kind that may not fit into memory
+            mapped.convert_hdf5(source.path, Path(out))
+        else:
+            mapped.write_mapped(load_dataset(path), Path(out))
+        return f"wrote {out}; zoo train takes it, and zoo.open_mapped"
     if format == "d4rl":
-        path = write_d4rl(dataset, Path(out))
-        return f"wrote {path}, {path.stat().st_size:,} bytes"
-    folder = write_minari(dataset, out)
+        file = write_d4rl(load_dataset(path), Path(out))
+        return f"wrote {file}, {file.stat().st_size:,} bytes"
+    folder = write_minari(load_dataset(path), out)
     return f"wrote {folder}; read it with minari.load_dataset({out!r})"
 
 
