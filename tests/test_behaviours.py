@@ -135,7 +135,7 @@ def test_a_training_with_other_settings_does_not_go_on(tmp_path):
     path = tmp_path / "push.hdf5"
     with pytest.raises(KilledError):
         train(SAC, killed_at(60), path, 100, 30, 0, ABOUT, **tiny())
-    with pytest.raises(ValueError, match="another recording: settings was"):
+    with pytest.raises(ValueError, match=r"journal was made with {'settings'"):
         train(SAC, Push, path, 100, 30, 0, ABOUT, **tiny() | {"batch_size": 9})
 
 
@@ -193,6 +193,8 @@ def test_six_sets_as_d4rl_has_them(tmp_path, monkeypatch):
     before = [path.stat().st_mtime_ns for path in paths]
     make_sets(*arguments, envs=3, **tiny())
     assert [path.stat().st_mtime_ns for path in paths] == before
+    with pytest.raises(ValueError, match=r"push-random.hdf5 was made with {'noise': 0.0}, not {'noise': 0.1}"):
+        make_sets(*arguments, envs=3, noise=0.1, **tiny())
 
 
 def test_the_command_refuses_an_algorithm_that_is_none(tmp_path, monkeypatch, capsys):

@@ -287,6 +287,8 @@ def test_sets_are_made_once_and_a_missing_recording_is_named(merged, tmp_path):
     before = path.stat().st_mtime_ns
     assert path in merge(folder, ["cheetah"], [0, 1], keep=0.5, kinds=("same",))
     assert path.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"cheetah-walk.hdf5 was made with {'keep': 0.5}, not {'keep': 1.0}"):
+        merge(folder, ["cheetah"], [0, 1], keep=1.0, kinds=("same",))
     with pytest.raises(FileNotFoundError, match=r"walker-run-seed0.hdf5.*not collected yet"):
         base_set(tmp_path, "walker", "run", [0], keep=1.0)
 

@@ -20,9 +20,10 @@ from zoo.checks import Array
 from zoo.collect import Actor, Noisy, Predictor, collect
 from zoo.envs import make_env
 from zoo.evaluation import evaluate
-from zoo.recording import About, Journal, Recorder, read_about, read_episodes, write_hdf5
+from zoo.recording import About, Journal, Recorder, is_made, read_bounds, read_episodes, write_hdf5
 
 ALGORITHMS = ("SAC", "TD3")
+SETS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -76,17 +77,14 @@ def train(
     was killed goes on from the newest of them, with the replay buffer filled from the journal; what came after is
     forgotten, and the seed is another, so that it is a continuation but not the same run. about, infos: see
     zoo.collect.collect. settings: of the algorithm. Returns the path, at once where the file is there.
+    Raises ValueError where what is there was made with other settings.
     """
-    if path.exists():
+    plan = {"algorithm": algorithm.__name__, "seed": seed, "steps": steps}
+    about = {**about, **plan, "settings": json.dumps(settings, default=str)}
+    if is_made(path, about):
         return path
     folder = policies_of(path)
-    plan = {
-        "algorithm": algorithm.__name__,
-        "seed": seed,
-        "steps": steps,
-        "settings": json.dumps(settings, default=str),
-    }
-    journal = Journal(path, {**about, **plan})
+    journal = Journal(path, about)
     recorder = Recorder(make(), journal.append, infos)
     saved = sorted(folder.glob("[0-9]*.zip"))
     if saved:
@@ -168,7 +166,7 @@ def make_sets(
     random, medium and expert: `samples` transitions of the untrained policy, of the first one `medium` of the way to
     the best, and of the best; actions drawn from it where it is stochastic, with `noise` (see zoo.collect.Noisy).
     full-replay: what the learner saw; medium-replay: what it saw before it was medium. medium-expert: both, in turn.
-    Raises ValueError for another algorithm or a learner that learned nothing.
+    Raises ValueError for another algorithm, a learner that learned nothing, and files made with other settings.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(f"no algorithm {algorithm!r} for behaviours; choose {' or '.join(ALGORITHMS)}")
@@ -184,18 +182,18 @@ def make_sets(
     print(f"medium: {middle.return_mean:.1f} after {middle.timesteps:,} steps; expert: {expert.return_mean:.1f}")
 
     for name, point in {"random": curve[0], "medium": middle, "expert": expert}.items():
-        if not file[name].exists():
+        about = {"env_id": env_id, "policy": f"{algorithm} after {point.timesteps} steps", "noise": noise}
+        if not is_made(file[name], about):
             policy = learner.load(policies_of(replay) / f"{point.timesteps:09d}.zip", device="cpu")
             actor: Actor = Predictor(policy, {"deterministic": False})
             actor = Noisy(actor, noise) if noise else actor
-            about = {"env_id": env_id, "policy": f"{algorithm} after {point.timesteps} steps", "noise": noise}
             collect(make, actor, file[name], samples, about, envs, seed, progress_bar=True)
-    join(file["medium-replay"], first_rows(replay, middle.timesteps), replay)
-    join(file["medium-expert"], chain(read_episodes(file["medium"]), read_episodes(file["expert"])), file["expert"])
+    source = f"{algorithm}, the first {middle.timesteps} steps of its training"
+    join(file["medium-replay"], first_rows(replay, middle.timesteps), {"env_id": env_id, "policy": source}, replay)
+    both = chain(read_episodes(file["medium"]), read_episodes(file["expert"]))
+    source = f"{algorithm} after {middle.timesteps} steps, then after {expert.timesteps}"
+    join(file["medium-expert"], both, {"env_id": env_id, "policy": source, "noise": noise}, replay)
     return list(file.values())
-
-
-SETS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
 
 def first_rows(path: Path, rows: int) -> Iterator[Array]:
@@ -207,7 +205,7 @@ def first_rows(path: Path, rows: int) -> Iterator[Array]:
         yield episode
 
 
-def join(path: Path, episodes: Iterator[Array], like: Path) -> None:
-    """Episodes as one file with the attributes of another, unless it is there."""
-    if not path.exists():
-        write_hdf5(path, episodes, read_about(like))
+def join(path: Path, episodes: Iterator[Array], about: About, like: Path) -> None:
+    """Episodes as one file, with the bounds of another, unless it is there."""
+    if not is_made(path, about):
+        write_hdf5(path, episodes, {**about, **read_bounds(like)})

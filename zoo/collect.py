@@ -213,12 +213,12 @@ def run(
     """zoo data collect."""
     actors = [load_actor(policy, deterministic) for policy in policies]
     actor: Actor = Mixture(actors, weights or [1.0] * len(actors)) if len(actors) > 1 or weights else actors[0]
-    about: dict[str, str | int | float] = {
+    about = {
         "env_id": env_id,
         "policy": " + ".join(policies),
         "weights": " : ".join(map(str, weights)),
         "noise": noise,
-        "deterministic": str(deterministic),
+        "deterministic": deterministic,
     }
     actor = Noisy(actor, noise) if noise else actor
     return collect(lambda: make_env(env_id), actor, path, steps, about, envs, seed, progress_bar=True)

@@ -149,7 +149,7 @@ def make_maze_set(
     force. envs: trajectories side by side. Interrupted, it goes on from a new place. Raises as zoo.collect.collect.
     """
     name = env_id(maze, dense)
-    about: dict[str, str | int | float] = {"env_id": name, "policy": "waypoint controller", "noise": noise}
+    about = {"env_id": name, "policy": "waypoint controller", "noise": noise}
     actor = Noisy(follow_waypoints, noise) if noise else follow_waypoints
 
     def make() -> gym.Env:

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from zoo.checks import Array, DatasetKeyError, DatasetValueError
-from zoo.d4rl import BOUNDS
 from zoo.mood_rewards import BASE, TARGETS, check_domain, env_id, reward_functions
-from zoo.recording import as_rows, episode_lengths, read_about, read_episodes, write_hdf5
+from zoo.recording import as_rows, episode_lengths, is_made, read_about, read_bounds, read_episodes, write_hdf5
 
 EXPLORATION = "rnd"
 TOLERANCE = 1e-6  # between a reward logged at collection and the same one from the recorded state
@@ -82,14 +81,15 @@ def check_rewards(name: str, rows: Array, relabelled: dict[str, Array]) -> float
     return float(errors[task])
 
 
-def base_set(folder: Path, domain: str, objective: str, seeds: Sequence[int], keep: float, seed: int = 0) -> Path:
+def base_set(folder: Path, domain: str, objective: str, seeds: Sequence[int], keep: float) -> Path:
     """A fraction `keep` of the episodes of all seeds, drawn at random, relabelled for all tasks; made once.
 
     Raises FileNotFoundError where a recording is missing, DatasetValueError where relabelling does not reproduce what
-    was logged.
+    was logged, ValueError where the set is there with other settings.
     """
     path = folder / "base" / f"{domain}-{objective}.hdf5"
-    if path.exists():
+    about = {"domain": domain, "objective": objective, "keep": keep, "seeds": " ".join(map(str, seeds))}
+    if is_made(path, about):
         return path
     if not 0.0 < keep <= 1.0:
         raise ValueError(f"keep must be in (0, 1], got {keep}")
@@ -98,7 +98,7 @@ def base_set(folder: Path, domain: str, objective: str, seeds: Sequence[int], ke
     if missing:
         raise FileNotFoundError(f"{', '.join(missing)}: not collected yet; zoo data mood collect makes them")
     counts = [len(episode_lengths(file)) for file in recordings]
-    order = np.random.default_rng([seed, *domain.encode(), *objective.encode()]).permutation(sum(counts))
+    order = np.random.default_rng(list(path.stem.encode())).permutation(sum(counts))
     kept = set(order[: max(1, round(keep * sum(counts)))].tolist())
     relabel = Relabel(domain)
     worst = 0.0
@@ -113,10 +113,7 @@ def base_set(folder: Path, domain: str, objective: str, seeds: Sequence[int], ke
                     rows[f"infos/reward/{task}"] = column
                 yield rows
 
-    recorded = read_about(recordings[0])
-    about = {name: recorded[name] for name in BOUNDS}
-    about |= {"domain": domain, "objective": objective, "keep": keep, "seeds": " ".join(map(str, seeds))}
-    write_hdf5(path, episodes(), about)
+    write_hdf5(path, episodes(), about | read_bounds(recordings[0]))
     print(f"{path}: {len(kept):,} of {sum(counts):,} episodes; rewards from the physics differ by {worst:.1e} at most")
     return path
 
@@ -124,22 +121,25 @@ def base_set(folder: Path, domain: str, objective: str, seeds: Sequence[int], ke
 def target_set(folder: Path, domain: str, target: str, kind: str, sources: Sequence[str]) -> Path:
     """The base sets of the sources, rewarded for the target. Returns mood-<domain>-<target>-<kind>.hdf5, made once."""
     path = folder / f"mood-{domain}-{target}-{kind}.hdf5"
-    if path.exists():
-        return path
     bases = [folder / "base" / f"{domain}-{source}.hdf5" for source in sources]
     base = read_about(bases[0])
-    del base["objective"]
-    about = base | {
+    about = {
         "env_id": env_id(domain, target),
-        "sources": " ".join(sources),
         "target_return": TARGETS[domain][target],
+        "sources": " ".join(sources),
+        "keep": base["keep"],
+        "seeds": base["seeds"],
     }
+    if is_made(path, about):
+        return path
 
     def rewarded(rows: Array) -> Array:
         columns = {name: rows[name] for name in COLUMNS}
         return as_rows(columns | {"rewards": rows[f"infos/reward/{target}"].astype(np.float32)})
 
-    return write_hdf5(path, map(rewarded, chain.from_iterable(map(read_episodes, bases))), about)
+    return write_hdf5(
+        path, map(rewarded, chain.from_iterable(map(read_episodes, bases))), about | read_bounds(bases[0])
+    )
 
 
 def sets_of(domain: str, target: str, kinds: Sequence[str]) -> dict[str, list[str]]:

@@ -19,7 +19,9 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from zoo.checks import Array, DatasetValueError
+from zoo.d4rl import BOUNDS
 
+FLOATS = ("observations", "actions", "rewards", "next_observations")  # float32, as in D4RL's files
 STATE = ("qpos", "qvel", "act")  # of MuJoCo, what a simulator needs to go on from here
 CHUNK = 10_000  # rows that go into the HDF5 file at a time
 
@@ -106,14 +108,10 @@ class Recorder(gym.Wrapper):
         columns = {}
         for name in self._rows[0]:
             column = np.array([row[name] for row in self._rows])
-            columns[name] = column.astype(np.float32) if _is_d4rl_float(name) else column
+            columns[name] = column.astype(np.float32) if name in FLOATS else column
         self._rows = []
         self.number += 1
         self.append(as_rows(columns))
-
-
-def _is_d4rl_float(name: str) -> bool:
-    return name in ("observations", "actions", "rewards", "next_observations")
 
 
 def as_rows(columns: Mapping[str, Array]) -> Array:
@@ -146,7 +144,12 @@ class Journal:
         self.numbers: set[int] = set()  # of the whole episodes
         self.rows = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.file.exists() or self._recover() == 0:
+        size = self.file.stat().st_size if self.file.exists() else 0
+        whole = self._recover() if size else 0
+        if whole:
+            left = f"{size - whole:,} bytes of an unfinished episode left out"
+            print(f"going on from {self.file}: {self.rows:,} rows; {left}")
+        else:
             self.file.write_bytes(b"")
             self._write(np.frombuffer(json.dumps(self.about).encode(), np.uint8))
 
@@ -186,14 +189,7 @@ class Journal:
             header = _read(file)
             if header is None:
                 return 0
-            about = json.loads(header.tobytes())
-            if about != self.about:
-                different = [key for key in {**about, **self.about} if about.get(key) != self.about.get(key)]
-                raise ValueError(
-                    f"{self.file} is of another recording: {', '.join(different)} was "
-                    f"{[about.get(key) for key in different]}, now {[self.about.get(key) for key in different]}. "
-                    "Delete it to begin anew, or give another path."
-                )
+            check_about(self.file, json.loads(header.tobytes()), self.about)
             whole = file.tell()
             while (rows := _read(file)) is not None and (limit is None or self.rows + len(rows) <= limit):
                 self.numbers.add(int(rows["infos/episode"][0]))
@@ -207,7 +203,7 @@ def _read(file: Any) -> Array | None:
     """The next array of the file; None at its end, or where a kill left a part of one."""
     try:
         return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError):
+    except (ValueError, EOFError):
         return None
 
 
@@ -226,6 +222,8 @@ def write_hdf5(path: Path, episodes: Iterable[Array], about: About) -> Path:
             if not len(file):
                 raise DatasetValueError(f"{path}: nothing was recorded. Record at least one transition.")
             file.attrs.update(about)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -277,6 +275,26 @@ def read_episodes(path: Path) -> Iterator[Array]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The attributes of a file."""
+    """The attributes of a file; numbers and texts as Python has them."""
     with h5py.File(path, "r") as file:
-        return dict(file.attrs)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
+
+
+def read_bounds(path: Path) -> dict[str, Array]:
+    """Those of its attributes from which load_dataset knows the spaces."""
+    return {name: value for name, value in read_about(path).items() if name in BOUNDS}
+
+
+def check_about(file: Path, found: About, expected: About) -> None:
+    """Raises ValueError where a file is not about what is expected; found may say more."""
+    different = [key for key in expected if found.get(key) != expected[key]]
+    if different:
+        was, now = ({key: about.get(key) for key in different} for about in (found, expected))
+        raise ValueError(f"{file} was made with {was}, not {now}. Delete it to begin anew, or give another path.")
+
+
+def is_made(path: Path, about: About) -> bool:
+    """Whether a dataset is there. Raises ValueError where it is about something else."""
+    if path.exists():
+        check_about(path, read_about(path), about)
+    return path.exists()
