@@ -116,7 +116,7 @@ class Packed(Protocol):
 class MappedTable(Table):
     """A table whose rows stay in a file: the same batches as from memory, gathered as they are asked for."""
 
-    PAGES = 8_000  # rows touched before their pages are let go of, up to 64 kB each
+    PAGES = 12_000  # rows touched before their pages are let go of, up to 64 kB each
 
     def __init__(self, dataset: Packed, layout: Layout, device: torch.device, dtype: torch.dtype):
         self.layout = layout
@@ -155,15 +155,9 @@ class MappedTable(Table):
     def gather(self, indices: Tensor) -> Tensor:
         """Rows (*indices.shape, width)."""
         where = indices.reshape(-1).cpu().numpy()
-        packed = self.dataset.packed[where]
-        rows = np.empty((len(where), self.layout.width), np.float32)
-        for name, place in self.layout.slices.items():
-            if name in self.dataset.slices:
-                rows[:, place] = packed[:, self.dataset.slices[name]]
-            elif name == "next_actions":
-                rows[:, place] = self.dataset.packed[where + self.follows[where], self.dataset.slices["actions"]]
-            elif name == "next_action_valid":
-                rows[:, place] = self.follows[where, None]
+        rows = self.dataset.packed.take(where, axis=0)
+        if self.layout.slices != self.dataset.slices:
+            rows = self._arrange(rows, where)
         self.touched += len(where)
         if self.touched >= self.PAGES:
             self.dataset.release()
@@ -172,6 +166,18 @@ class MappedTable(Table):
         for name, values in self.chosen.items():
             result[:, self.layout.slices[name]] = values[indices.reshape(-1)].unsqueeze(-1)
         return result.view(*indices.shape, self.layout.width)
+
+    def _arrange(self, packed: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Packed rows in the agent's layout, with the columns that are the next row's."""
+        rows = np.empty((len(where), self.layout.width), np.float32)
+        for name, place in self.layout.slices.items():
+            if name in self.dataset.slices:
+                rows[:, place] = packed[:, self.dataset.slices[name]]
+            elif name == "next_actions":
+                rows[:, place] = self.dataset.packed[where + self.follows[where], self.dataset.slices["actions"]]
+            elif name == "next_action_valid":
+                rows[:, place] = self.follows[where, None]
+        return rows
 
 
 FOLLOWING = ("next_actions", "next_action_valid")  # columns that are the next row's

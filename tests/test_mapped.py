@@ -119,6 +119,11 @@ def test_folder_of_another_kind_is_refused(tmp_path):
         open_mapped(tmp_path)
 
 
+def test_load_dataset_names_the_function_that_opens_it(tmp_path):
+    with pytest.raises(DatasetValueError, match=r"zoo.open_mapped\(path\) opens it"):
+        load_dataset(write_mapped(toy_dataset(), tmp_path / "toy"))
+
+
 def test_asking_for_all_rows_at_once_is_refused_by_name(tmp_path):
     there = open_mapped(write_mapped(toy_dataset(), tmp_path / "toy"))
     with pytest.raises(ValueError, match="toy is left in its file, and this asks for all of its rows at once"):

@@ -1,6 +1,6 @@
 """Datasets larger than memory: transitions packed in one file, which agents sample without loading it.
 
-A folder holds dataset.json, rows.f32 (N rows of float32: observations, actions, next_observations, reward,
+A folder holds dataset.json, rows.f32 (N rows of float32: observations, actions, reward, next_observations,
 termination), and rewards, terminations, truncations and episode_ids as .npy files, for those who need one of them of
 all rows. What OfflineDataset refuses is refused when the folder is written, chunk by chunk.
 """
@@ -130,11 +130,12 @@ def open_mapped(path: str | Path) -> MappedDataset:
 
 
 def _slices(observation_size: int, action_size: int) -> dict[str, slice]:
+    """Where each column lies in a packed row: in the order of agents' batches, so that most need no copy."""
     widths = {
         "observations": observation_size,
         "actions": action_size,
-        "next_observations": observation_size,
         "rewards": 1,
+        "next_observations": observation_size,
         "terminations": 1,
     }
     stops = np.cumsum(list(widths.values())).tolist()
@@ -181,9 +182,11 @@ class MappedWriter:
         name = f"{self.about['name']}, rows from {self.rows:,} on"
         chunk = OfflineDataset.from_arrays(**columns, **self.spaces, name=name)  # type: ignore[arg-type]
         self.spaces = {"action_space": chunk.action_space, "observation_space": chunk.observation_space}
-        wide = ("observations", "actions", "next_observations")
-        scalars = [chunk.rewards[:, None], chunk.terminations[:, None].astype(np.float32)]
-        self.file.write(np.concatenate([*(chunk.column(name) for name in wide), *scalars], axis=1).tobytes())
+        slices = _slices(chunk.observations.shape[1], chunk.actions.shape[1])
+        packed = np.empty((len(chunk), slices["terminations"].stop), np.float32)
+        for name, place in slices.items():
+            packed[:, place] = chunk.column(name).reshape(len(chunk), -1)
+        self.file.write(packed.tobytes())
         truncations = chunk.truncations.copy()
         truncations[-1] &= finished  # that the chunk ended is no truncation
         ids = chunk.episode_ids + self.episodes - int(self.open_end)
