@@ -80,6 +80,24 @@ def test_rows_are_what_the_environment_gave(tmp_path):
     assert 0 < fallen.sum() < 10
 
 
+def test_an_environment_that_writes_into_its_last_observation_changes_no_row(tmp_path):
+    class InPlace(Corridor):
+        def reset(self, **kwargs):
+            super().reset(**kwargs)
+            return self.place, {}
+
+        def step(self, action):
+            place = self.place
+            out = super().step(action)
+            place[:] = self.place
+            self.place = place
+            return place, *out[1:]
+
+    expected, found = columns(record(tmp_path / "c.hdf5")), columns(record(tmp_path / "i.hdf5", make=InPlace))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
 def test_load_dataset_reads_the_file_with_its_environment_and_every_row(tmp_path):
     path = record(tmp_path / "c.hdf5")
     dataset = zoo.load_dataset(path)
@@ -222,7 +240,14 @@ def test_many_chunks_of_episodes_are_one_column(tmp_path):
     with h5py.File(path) as file:
         assert file["infos/episode"][()].tolist() == np.repeat(range(6), 4_000).tolist()
         assert dict(file.attrs) == ABOUT
-    assert [len(rows) for rows in read_episodes(path)] == [4_000] * 6
+    assert [(len(rows), rows["rewards"][0]) for rows in read_episodes(path)] == [(4_000, k) for k in range(6)]
+
+
+def test_episodes_shorter_and_longer_than_a_chunk_come_back_whole(tmp_path):
+    lengths = [1, 9_999, 3, 25_000, 10_000, 10_001, 2]
+    path = write_hdf5(tmp_path / "d.hdf5", (episode(k, length) for k, length in enumerate(lengths)), ABOUT)
+    assert [len(rows) for rows in read_episodes(path)] == lengths
+    assert [set(rows["infos/episode"]) for rows in read_episodes(path)] == [{k} for k in range(7)]
 
 
 # Actors

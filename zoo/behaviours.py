@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import stable_baselines3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -30,7 +31,10 @@ SETS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-ex
 
 
 class Milestones(BaseCallback):
-    """Saves the learner at the end of the first episode after each `every` steps, so that whole episodes lead to it."""
+    """Saves the learner, and tells how it does, at the end of the first episode after each `every` steps.
+
+    Whole episodes lead to every saved policy, so that a recording can be cut there.
+    """
 
     def __init__(self, folder: Path, every: int):
         super().__init__()
@@ -44,6 +48,8 @@ class Milestones(BaseCallback):
         if self.locals["dones"][0] and self.num_timesteps - self.last >= self.every:
             self.last = self.num_timesteps
             save_policy(self.model, self.folder)
+            returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+            print(f"step {self.last:,}: the last {len(returns)} episodes return {np.mean(returns):.1f} on average")
         return True
 
 

@@ -76,7 +76,7 @@ class Maze2D(gym.Wrapper):
 
 
 class Wander(gym.Wrapper):
-    """Episodes of one endless trajectory: each begins where the last one ended, with a goal of its own.
+    """Episodes of one endless trajectory: each begins where the last one ended, with a goal in another cell.
 
     Truncated when that goal is reached or after `limit` steps; a new goal moves nothing else. info["goal"] (2,) is the
     goal of the step. The rewarded goal stays the maze's.
@@ -93,9 +93,10 @@ class Wander(gym.Wrapper):
             self._observation, _ = self.env.reset(seed=seed)
             self._place = self._observation[:2]
         rng = np.random.default_rng(seed)
-        middles = self.maze.unique_goal_locations
+        here = self._cell(self._place)
+        middles = [middle for middle in self.maze.unique_goal_locations if self._cell(middle) != here]
         self.goal = middles[rng.integers(len(middles))] + rng.uniform(-SPREAD, SPREAD, 2)
-        path = shortest_path(self.maze.maze_map, self._cell(self._place), self._cell(self.goal))
+        path = shortest_path(self.maze.maze_map, here, self._cell(self.goal))
         self.waypoints = deque([*(self.maze.cell_rowcol_to_xy(np.array(cell)) for cell in path[1:-1]), self.goal])
         self.steps = 0
         return self._observation, {}

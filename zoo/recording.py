@@ -72,18 +72,19 @@ class Recorder(gym.Wrapper):
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         self.cut()
-        self._observation, info = self.env.reset(**kwargs)
-        self._state = simulator_state(self.env)
-        return self._observation, info
+        observation, info = self.env.reset(**kwargs)
+        self._observation, self._state = np.array(observation), simulator_state(self.env)
+        return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         next_obs, reward, terminated, truncated, info = self.env.step(action)
         after = simulator_state(self.env)
+        copied = np.array(next_obs)  # an environment may hand out one array again and again
         row = {
             "observations": self._observation,
             "actions": np.array(action),
             "rewards": reward,
-            "next_observations": next_obs,
+            "next_observations": copied,
             "terminals": terminated,
             "timeouts": truncated and not terminated,
             "infos/episode": self.number,
@@ -93,7 +94,7 @@ class Recorder(gym.Wrapper):
         row |= {"infos/ctrl": after["ctrl"]} if "ctrl" in after else {}
         row |= {f"infos/{name}": np.array(info[name]) for name in self.infos}
         self._rows.append(row)
-        self._observation, self._state = next_obs, after
+        self._observation, self._state = copied, after
         if terminated or truncated:
             self._hand_over()
         return next_obs, reward, terminated, truncated, info
@@ -265,13 +266,16 @@ def episode_lengths(path: Path) -> Array:
 
 
 def read_episodes(path: Path) -> Iterator[Array]:
-    """The rows of each episode of such a file, with every column; one episode in memory at a time."""
-    ends = np.cumsum(episode_lengths(path))
+    """The rows of each episode of such a file, with every column; CHUNK rows in memory at a time, or one episode."""
+    start, ends = 0, np.cumsum(episode_lengths(path))
     with h5py.File(path, "r") as file:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):
-            yield as_rows({name: file[name][start:end] for name in names})
+        while len(ends):
+            whole = max(1, int(np.searchsorted(ends, start + CHUNK, side="right")))  # episodes
+            rows = as_rows({name: file[name][start : ends[whole - 1]] for name in names})
+            yield from np.split(rows, ends[: whole - 1] - start)
+            start, ends = int(ends[whole - 1]), ends[whole:]
 
 
 def read_about(path: Path) -> dict[str, Any]:
