@@ -42,6 +42,13 @@ def test_every_column_reads_back(tmp_path):
     assert (there.name, len(there), there.action_space) == ("toy", 210, BOX)
 
 
+def test_slices_of_a_wide_column_are_those_of_an_array(tmp_path):
+    data = toy_dataset()
+    column = open_mapped(write_mapped(data, tmp_path / "toy")).column("next_observations")
+    for rows in (slice(3, 9), slice(200, 999), slice(-4, None), slice(0, 30, 7), slice(9, 9)):
+        assert np.array_equal(column[rows], data.next_observations[rows])
+
+
 def test_a_last_row_without_an_end_is_truncated_once(tmp_path):
     part = {"observations": np.zeros((3, 1)), "actions": np.zeros((3, 1)), "rewards": np.zeros(3),
             "next_observations": np.ones((3, 1)), "terminations": np.zeros(3, bool),

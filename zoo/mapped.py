@@ -44,6 +44,7 @@ class MappedDataset:
     scalars: Mapping[str, Array]  # rewards, terminations, truncations, episode_ids: (N,), mapped
     packed: NDArray[np.float32]  # (N, width), mapped
     slices: Mapping[str, slice]  # column -> its place in a packed row
+    path: Path  # of the packed rows
     file: mmap.mmap
 
     def __len__(self) -> int:
@@ -76,9 +77,11 @@ class MappedColumn:
         return len(self.dataset)
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        part = self.dataset.packed[rows, self.where].copy()
-        self.dataset.release()
-        return part
+        start, stop, step = rows.indices(len(self))
+        width = self.dataset.packed.shape[1]
+        # Read, not mapped: the mapping is for single rows, and a scan through it would read page by page.
+        part = np.fromfile(self.dataset.path, np.float32, max(stop - start, 0) * width, offset=4 * start * width)
+        return np.ascontiguousarray(part.reshape(-1, width)[::step, self.where])
 
 
 def is_mapped(path: str | Path) -> bool:
@@ -125,6 +128,7 @@ def open_mapped(path: str | Path) -> MappedDataset:
         scalars=scalars,
         packed=np.frombuffer(file, np.float32).reshape(count, width),
         slices=slices,
+        path=folder / "rows.f32",
         file=file,
     )
 
