@@ -104,25 +104,22 @@ class Packed(Protocol):
     """A dataset whose transitions lie in a file, a row of float32 for each; zoo.mapped.MappedDataset is one."""
 
     @property
-    def packed(self) -> np.ndarray: ...  # (N, width)
-    @property
     def slices(self) -> Mapping[str, slice]: ...  # column -> its place in a packed row
     @property
     def name(self) -> str: ...
     def column(self, name: str) -> np.ndarray: ...
-    def release(self) -> None: ...
+    def __len__(self) -> int: ...
+    def gather(self, indices: np.ndarray) -> np.ndarray: ...  # (n,) to packed rows (n, width)
 
 
 class MappedTable(Table):
     """A table whose rows stay in a file: the same batches as from memory, gathered as they are asked for."""
 
-    PAGES = 12_000  # rows touched before their pages are let go of, up to 64 kB each
-
     def __init__(self, dataset: Packed, layout: Layout, device: torch.device, dtype: torch.dtype):
         self.layout = layout
         self.dataset = dataset
         self.device, self.dtype = device, dtype
-        self.size, self.next, self.touched = len(dataset.packed), 0, 0
+        self.size, self.next = len(dataset), 0
         self.chosen = {
             name: torch.full((self.size,), value, dtype=dtype, device=device)
             for name, value in CHOSEN.items()
@@ -155,13 +152,9 @@ class MappedTable(Table):
     def gather(self, indices: Tensor) -> Tensor:
         """Rows (*indices.shape, width)."""
         where = indices.reshape(-1).cpu().numpy()
-        rows = self.dataset.packed.take(where, axis=0)
+        rows = self.dataset.gather(where)
         if self.layout.slices != self.dataset.slices:
             rows = self._arrange(rows, where)
-        self.touched += len(where)
-        if self.touched >= self.PAGES:
-            self.dataset.release()
-            self.touched = 0
         result = torch.from_numpy(rows).to(self.device, self.dtype)
         for name, values in self.chosen.items():
             result[:, self.layout.slices[name]] = values[indices.reshape(-1)].unsqueeze(-1)
@@ -174,7 +167,8 @@ class MappedTable(Table):
             if name in self.dataset.slices:
                 rows[:, place] = packed[:, self.dataset.slices[name]]
             elif name == "next_actions":
-                rows[:, place] = self.dataset.packed[where + self.follows[where], self.dataset.slices["actions"]]
+                following = self.dataset.gather(where + self.follows[where])
+                rows[:, place] = following[:, self.dataset.slices["actions"]]
             elif name == "next_action_valid":
                 rows[:, place] = self.follows[where, None]
         return rows

@@ -72,7 +72,7 @@ def in_memory(folder: Path) -> dict[str, float]:
 def rates(data: Dataset) -> dict[str, float]:
     agent = TD3BC(data, seed=0, device="cpu")  # fits its normaliser to every row
     table = Table.of(data, agent.layout, agent.device, agent.dtype)
-    batches = rate(agent, table)
+    batches = rate(agent, table)  # of the file: its pages are in the system's cache, as far as they fit
     start = time.perf_counter()
     for _ in range(STEPS):
         agent.update(agent.sample(table))
@@ -80,7 +80,7 @@ def rates(data: Dataset) -> dict[str, float]:
 
 
 def measure(what: str, folder: Path, gigabytes: float) -> dict[str, float]:
-    """In a process of its own; peak_gb: the largest resident set it ever had, mapped pages of the file included."""
+    """In a process of its own. peak_gb: the largest resident set it ever had."""
     command = [sys.executable, __file__, "--folder", str(folder), "--gigabytes", str(gigabytes), "--measure", what]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 

@@ -7,7 +7,6 @@ from d4rl_files import true_successors, worked_example, write_hdf5
 from data import BOX, assert_same_state, tiny, toy_dataset
 
 from agents import CQL, IQL, PARS, TD3BC, TD3BCSA, ReBRAC
-from agents.replay import MappedTable
 from zoo import mapped
 from zoo.checks import DatasetKeyError, DatasetNotFoundError, DatasetValueError
 from zoo.datasets import STORED, OfflineDataset, load_dataset
@@ -18,7 +17,6 @@ from zoo.mapped import MappedWriter, convert_hdf5, open_mapped, write_mapped
 def small_chunks(monkeypatch):
     """Chunks that end inside episodes of 7."""
     monkeypatch.setattr(mapped, "CHUNK", 25)
-    monkeypatch.setattr(MappedTable, "PAGES", 40)
 
 
 def columns_of(dataset) -> dict[str, np.ndarray]:
@@ -119,6 +117,14 @@ def test_damaged_folders_are_refused(tmp_path, name):
     (folder / name).write_bytes((folder / name).read_bytes()[:-20])
     with pytest.raises(DatasetValueError, match=r"is not whole|is damaged"):
         open_mapped(folder)
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_noticed(tmp_path):
+    folder = write_mapped(toy_dataset(), tmp_path / "toy")
+    there = open_mapped(folder)
+    (folder / "rows.f32").write_bytes((folder / "rows.f32").read_bytes()[:-20])
+    with pytest.raises(OSError, match="became shorter while it was read"):
+        there.gather(np.array([0, 209]))
 
 
 def test_folder_of_another_kind_is_refused(tmp_path):

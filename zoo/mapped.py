@@ -8,7 +8,6 @@ all rows. What OfflineDataset refuses is refused when the folder is written, chu
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -42,13 +41,28 @@ class MappedDataset:
     action_space: Box
     provenance: Provenance
     scalars: Mapping[str, Array]  # rewards, terminations, truncations, episode_ids: (N,), mapped
-    packed: NDArray[np.float32]  # (N, width), mapped
     slices: Mapping[str, slice]  # column -> its place in a packed row
-    path: Path  # of the packed rows
-    file: mmap.mmap
+    file: BinaryIO  # the packed rows
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self.scalars["rewards"])
+
+    @property
+    def width(self) -> int:
+        """Numbers in a packed row."""
+        return self.slices["terminations"].stop
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Packed rows (n, width), each read by itself: through a memory map the process would grow to the file's size.
+
+        Raises OSError where the file has become shorter.
+        """
+        rows = np.empty((len(indices), self.width), np.float32)
+        size, file = 4 * self.width, self.file.fileno()
+        read = sum(os.preadv(file, [row.data], size * index) for row, index in zip(rows, indices.tolist(), strict=True))
+        if read != rows.nbytes:
+            raise OSError(f"the file of {self.name} became shorter while it was read: write it again")
+        return rows
 
     def column(self, name: str) -> Any:
         """A scalar column (N,), or a wide one that reads the rows of a slice when it is asked for them.
@@ -60,10 +74,6 @@ class MappedDataset:
         if name in self.slices:
             return MappedColumn(self, self.slices[name])
         raise DatasetKeyError(f"no column {name!r}; {self.name} has {sorted({*self.scalars, *self.slices})}.")
-
-    def release(self) -> None:
-        """Lets go of the file's pages that have been touched; the system may keep them for other readers."""
-        self.file.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -78,10 +88,10 @@ class MappedColumn:
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
         start, stop, step = rows.indices(len(self))
-        width = self.dataset.packed.shape[1]
-        # Read, not mapped: the mapping is for single rows, and a scan through it would read page by page.
-        part = np.fromfile(self.dataset.path, np.float32, max(stop - start, 0) * width, offset=4 * start * width)
-        return np.ascontiguousarray(part.reshape(-1, width)[::step, self.where])
+        width, file = self.dataset.width, self.dataset.file
+        file.seek(4 * start * width)
+        part = np.fromfile(file, np.float32, max(stop - start, 0) * width).reshape(-1, width)
+        return np.ascontiguousarray(part[::step, self.where])
 
 
 def is_mapped(path: str | Path) -> bool:
@@ -114,11 +124,6 @@ def open_mapped(path: str | Path) -> MappedDataset:
             f"{folder} is not whole: rows.f32 has {size:,} bytes, expected {4 * width * count:,} for {count:,} rows of "
             f"{width} numbers. Copy or write it again."
         )
-    with (folder / "rows.f32").open("rb") as rows:
-        file = mmap.mmap(rows.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        file.madvise(mmap.MADV_NOHUGEPAGE)  # a row is a few hundred bytes: 2 MB for each would be all of the file
-    file.madvise(mmap.MADV_RANDOM)
     return MappedDataset(
         name=about["name"],
         env_id=about["env_id"],
@@ -126,10 +131,8 @@ def open_mapped(path: str | Path) -> MappedDataset:
         action_space=actions,
         provenance=about["provenance"],
         scalars=scalars,
-        packed=np.frombuffer(file, np.float32).reshape(count, width),
         slices=slices,
-        path=folder / "rows.f32",
-        file=file,
+        file=(folder / "rows.f32").open("rb", buffering=0),
     )
 
 
