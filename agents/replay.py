@@ -60,7 +60,7 @@ class Table:
         if len(dataset) == 0:
             raise ValueError(f"{dataset.name} has no transitions to learn from")
         if isinstance(dataset, Packed):
-            return MappedTable(dataset, layout, device, dtype)
+            return PackedTable(dataset, layout, device, dtype)
         columns = {
             name: np.full(len(dataset), CHOSEN[name]) if name in CHOSEN else dataset.column(name)
             for name in layout.slices
@@ -101,7 +101,7 @@ class Table:
 
 @runtime_checkable
 class Packed(Protocol):
-    """A dataset whose transitions lie in a file, a row of float32 for each; zoo.mapped.MappedDataset is one."""
+    """A dataset whose transitions lie in a file, a row of float32 for each; zoo.packed.PackedDataset is one."""
 
     @property
     def slices(self) -> Mapping[str, slice]: ...  # column -> its place in a packed row
@@ -112,7 +112,7 @@ class Packed(Protocol):
     def gather(self, indices: np.ndarray) -> np.ndarray: ...  # (n,) to packed rows (n, width)
 
 
-class MappedTable(Table):
+class PackedTable(Table):
     """A table whose rows stay in a file: the same batches as from memory, gathered as they are asked for."""
 
     def __init__(self, dataset: Packed, layout: Layout, device: torch.device, dtype: torch.dtype):

@@ -23,7 +23,7 @@ from agents import TD3BC
 from agents.replay import Table
 from agents.spec import Dataset
 from zoo.datasets import OfflineDataset
-from zoo.mapped import CHUNK, MappedWriter, open_mapped
+from zoo.packed import CHUNK, PackedWriter, open_packed
 
 OBS, ACT, LENGTH = 29, 8, 1000  # an AntMaze's, in episodes of 1000
 ROW = 4 * (2 * OBS + ACT + 2)  # bytes
@@ -46,7 +46,7 @@ def synthetic(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def write(folder: Path, gigabytes: float) -> None:
     rng = np.random.default_rng(0)
-    with MappedWriter(folder, action_space=Box(-1.0, 1.0, (ACT,))) as writer:
+    with PackedWriter(folder, action_space=Box(-1.0, 1.0, (ACT,))) as writer:
         for _ in range(round(gigabytes * 1e9 / ROW / CHUNK)):
             writer.append(synthetic(CHUNK, rng))
 
@@ -62,7 +62,7 @@ def rate(agent: TD3BC, table: Table) -> float:
 
 
 def in_file(folder: Path) -> dict[str, float]:
-    return rates(open_mapped(folder))
+    return rates(open_packed(folder))
 
 
 def in_memory(folder: Path) -> dict[str, float]:

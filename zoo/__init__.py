@@ -24,7 +24,7 @@ from zoo.arrays import Episode, from_columns, from_episodes
 from zoo.datasets import OfflineDataset, load_dataset
 from zoo.envs import make_env
 from zoo.evaluation import evaluate
-from zoo.mapped import open_mapped
+from zoo.packed import open_packed
 from zoo.sb3_data import from_replay_buffer
 from zoo.scores import normalized_score
 
@@ -58,5 +58,5 @@ __all__ = [
     "load_dataset",
     "make_env",
     "normalized_score",
-    "open_mapped",
+    "open_packed",
 ]

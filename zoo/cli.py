@@ -192,15 +192,15 @@ def check(path: Positional[str]) -> None:
 
 @data.command(name="export")
 def export_data(
-    path: Positional[str], out: Positional[str], format: Literal["d4rl", "minari", "mapped"] = "d4rl"
+    path: Positional[str], out: Positional[str], format: Literal["d4rl", "minari", "packed"] = "d4rl"
 ) -> None:
     """Write a dataset in a layout that others' tools read, or one that agents learn from without loading it.
 
     Args:
         path: name or path of a dataset, as load_dataset takes it.
         out: for d4rl the HDF5 file to write; for minari the id of a new local dataset, such as mine/hopper-v0; for
-            mapped a folder.
-        format: d4rl, minari, or mapped, for data larger than memory.
+            packed a folder.
+        format: d4rl, minari, or packed, for data larger than memory.
     """
     from zoo.writers import export
 

@@ -15,8 +15,8 @@ from gymnasium.wrappers import TransformObservation
 
 from zoo.d4rl import CATALOG
 from zoo.datasets import EMBEDDED, OfflineDataset
-from zoo.mapped import MappedDataset
 from zoo.minari_data import in_order_of_keys
+from zoo.packed import PackedDataset
 
 D4RL_KWARGS: dict[str, dict[str, Any]] = {
     "ant": {"use_contact_forces": True}  # D4RL's ant observes them: 111 numbers, Gymnasium's default 27
@@ -24,7 +24,7 @@ D4RL_KWARGS: dict[str, dict[str, Any]] = {
 
 
 def make_env(
-    dataset_or_name_or_env_id: OfflineDataset | MappedDataset | str, seed: int | None = None, **kwargs: Any
+    dataset_or_name_or_env_id: OfflineDataset | PackedDataset | str, seed: int | None = None, **kwargs: Any
 ) -> gymnasium.Env[Any, Any]:
     """An environment to evaluate or fine-tune in; with a seed, reset once so that later resets continue that
     stream.
@@ -81,7 +81,7 @@ def recorded_kwargs(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     return known | json.loads(str(provenance.get("env_kwargs", "{}")))
 
 
-def _check_spaces(dataset: OfflineDataset | MappedDataset, env: gymnasium.Env[Any, Any]) -> None:
+def _check_spaces(dataset: OfflineDataset | PackedDataset, env: gymnasium.Env[Any, Any]) -> None:
     if env.observation_space.shape != dataset.observation_space.shape:
         raise ValueError(
             f"{dataset.name} has observations {dataset.observation_space.shape}, {dataset.env_id} gives "

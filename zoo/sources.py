@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from zoo import arrays, d4rl, mapped, minari_data, ogbench_data
+from zoo import arrays, d4rl, minari_data, ogbench_data, packed
 from zoo.checks import DatasetNotFoundError, DatasetValueError
 from zoo.datasets import EMBEDDED
 
@@ -58,9 +58,9 @@ def _of_path(path: Path) -> Source:
         # Beside time-outs, "terminals" are D4RL's; alone they are the ends of OGBench's trajectories.
         published = "terminals" in keys and not keys & {"timeouts", "truncations"}
         return Source("ogbench" if published else "npz", path)
-    if mapped.is_mapped(path):
+    if packed.is_packed(path):
         raise DatasetValueError(
-            f"{path} is data left in its file: zoo.open_mapped(path) opens it for agents, and zoo train takes it."
+            f"{path} is data left in its file: zoo.open_packed(path) opens it for agents, and zoo train takes it."
         )
     what = "a folder without a Minari dataset" if path.is_dir() else f"a file in none of {', '.join(SUFFIXES)}"
     raise DatasetValueError(

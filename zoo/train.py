@@ -8,7 +8,7 @@ from agents import AGENTS, Agent, load
 from zoo.callbacks import Evaluation, SaveLatest
 from zoo.datasets import load_dataset
 from zoo.envs import make_env, recorded_kwargs
-from zoo.mapped import is_mapped, open_mapped
+from zoo.packed import is_packed, open_packed
 
 
 def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def train(
     """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint."""
     if agent not in AGENTS:
         raise ValueError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}")
-    data = open_mapped(dataset) if is_mapped(dataset) else load_dataset(dataset)
+    data = open_packed(dataset) if is_packed(dataset) else load_dataset(dataset)
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
         learner: Agent = AGENTS[agent].load(latest, device=device)

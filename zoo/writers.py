@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from zoo import d4rl, mapped, minari_data, sources
+from zoo import d4rl, minari_data, packed, sources
 from zoo.checks import DatasetValueError
 from zoo.datasets import STORED, OfflineDataset, load_dataset
 from zoo.scores import REFERENCES
@@ -27,13 +27,13 @@ OWN_PROVENANCE = ("file", "sha256", "mode", "rows_in_file")  # of the file that 
 
 def export(path: str, out: str, format: str) -> str:
     """zoo data export: writes `out`, a file, a folder or the id of a Minari dataset. Returns what to tell the user."""
-    if format == "mapped":
+    if format == "packed":
         source = sources.locate(path)
         if source.format == "d4rl" and source.name is None:  # the one kind that may not fit into memory
-            mapped.convert_hdf5(source.path, Path(out))
+            packed.convert_hdf5(source.path, Path(out))
         else:
-            mapped.write_mapped(load_dataset(path), Path(out))
-        return f"wrote {out}; zoo train takes it, and zoo.open_mapped"
+            packed.write_packed(load_dataset(path), Path(out))
+        return f"wrote {out}; zoo train takes it, and zoo.open_packed"
     if format == "d4rl":
         file = write_d4rl(load_dataset(path), Path(out))
         return f"wrote {file}, {file.stat().st_size:,} bytes"

@@ -32,15 +32,15 @@ SCALARS = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bo
 
 
 @dataclass(frozen=True, eq=False)
-class MappedDataset:
-    """What agents ask of a dataset, with the wide columns left in the file. Make one with open_mapped."""
+class PackedDataset:
+    """What agents ask of a dataset, with the wide columns left in the file. Make one with open_packed."""
 
     name: str
     env_id: str | None
     observation_space: Box
     action_space: Box
     provenance: Provenance
-    scalars: Mapping[str, Array]  # rewards, terminations, truncations, episode_ids: (N,), mapped
+    scalars: Mapping[str, Array]  # rewards, terminations, truncations, episode_ids: (N,), memory-mapped
     slices: Mapping[str, slice]  # column -> its place in a packed row
     file: BinaryIO  # the packed rows
 
@@ -72,15 +72,15 @@ class MappedDataset:
         if name in self.scalars:
             return self.scalars[name]
         if name in self.slices:
-            return MappedColumn(self, self.slices[name])
+            return PackedColumn(self, self.slices[name])
         raise DatasetKeyError(f"no column {name!r}; {self.name} has {sorted({*self.scalars, *self.slices})}.")
 
 
 @dataclass(frozen=True)
-class MappedColumn:
+class PackedColumn:
     """A column (N, k) of which slices are read: column[a:b] is an array (b - a, k)."""
 
-    dataset: MappedDataset
+    dataset: PackedDataset
     where: slice
 
     def __len__(self) -> int:
@@ -94,16 +94,16 @@ class MappedColumn:
         return np.ascontiguousarray(part[::step, self.where])
 
 
-def is_mapped(path: str | Path) -> bool:
+def is_packed(path: str | Path) -> bool:
     return (Path(path).expanduser() / "dataset.json").is_file()
 
 
-def open_mapped(path: str | Path) -> MappedDataset:
-    """The dataset of a folder that MappedWriter wrote. Raises DatasetNotFoundError, or DatasetValueError if damaged."""
+def open_packed(path: str | Path) -> PackedDataset:
+    """The dataset of a folder that PackedWriter wrote. Raises DatasetNotFoundError, or DatasetValueError if damaged."""
     folder = Path(path).expanduser()
-    if not is_mapped(folder):
+    if not is_packed(folder):
         raise DatasetNotFoundError(
-            f"{folder} has no dataset.json; zoo data export --format mapped writes such a folder"
+            f"{folder} has no dataset.json; zoo data export --format packed writes such a folder"
         )
     try:
         about = json.loads((folder / "dataset.json").read_text())
@@ -124,7 +124,7 @@ def open_mapped(path: str | Path) -> MappedDataset:
             f"{folder} is not whole: rows.f32 has {size:,} bytes, expected {4 * width * count:,} for {count:,} rows of "
             f"{width} numbers. Copy or write it again."
         )
-    return MappedDataset(
+    return PackedDataset(
         name=about["name"],
         env_id=about["env_id"],
         observation_space=observations,
@@ -149,10 +149,10 @@ def _slices(observation_size: int, action_size: int) -> dict[str, slice]:
     return {name: slice(stop - width, stop) for (name, width), stop in zip(widths.items(), stops, strict=True)}
 
 
-class MappedWriter:
+class PackedWriter:
     """Writes a folder chunk by chunk, in little memory; it appears under its name when it is complete.
 
-    with MappedWriter(folder, action_space=box, name=...) as writer: writer.append(columns) for each chunk. columns: as
+    with PackedWriter(folder, action_space=box, name=...) as writer: writer.append(columns) for each chunk. columns: as
     OfflineDataset.from_arrays takes them, episodes whole or not; an episode goes on in the next chunk until a
     termination or truncation ends it. Raises DatasetValueError for what OfflineDataset refuses.
     """
@@ -177,7 +177,7 @@ class MappedWriter:
         self.rows, self.episodes = 0, 0
         self.open_end = False  # whether the last row so far leaves its episode unfinished
 
-    def __enter__(self) -> MappedWriter:
+    def __enter__(self) -> PackedWriter:
         self.temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
         self.file = (self.temporary / "rows.f32").open("wb")
         self.parts: dict[str, list[Array]] = {name: [] for name in SCALARS}
@@ -244,7 +244,7 @@ def convert_hdf5(path: Path, folder: Path, *, action_space: Box | None = None) -
         box = action_space or d4rl.box_of(path, "action", file.attrs)
         env_id = file.attrs.get("env_id")
         about: Provenance = {"file": path.name, "rows_in_file": len(file["rewards"])}
-        with MappedWriter(
+        with PackedWriter(
             folder, action_space=box, name=path.stem, env_id=None if env_id is None else str(env_id), provenance=about
         ) as writer:
             for columns in _chunks(file):
@@ -271,11 +271,11 @@ def _chunks(file: h5py.File) -> Iterator[dict[str, Array]]:
         }
 
 
-def write_mapped(dataset: OfflineDataset, folder: Path) -> Path:
+def write_packed(dataset: OfflineDataset, folder: Path) -> Path:
     """A dataset in memory as such a folder. Returns the folder."""
     if (dataset.terminations[:-1] & (np.diff(dataset.episode_ids) == 0)).any():
-        raise DatasetValueError(f"{dataset.name} goes on after terminations; a mapped folder ends episodes there.")
-    with MappedWriter(
+        raise DatasetValueError(f"{dataset.name} goes on after terminations; a packed folder ends episodes there.")
+    with PackedWriter(
         folder,
         action_space=dataset.action_space,
         observation_space=dataset.observation_space,
