@@ -1,5 +1,8 @@
 """Transitions as one table on the device: a batch is a single gather."""
 
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,9 +55,12 @@ class Table:
 
     @classmethod
     def of(cls, dataset: Dataset, layout: Layout, device: torch.device, dtype: torch.dtype) -> "Table":
-        """The whole dataset. Raises KeyError for a column that it cannot supply, ValueError if it is empty."""
+        """The whole dataset; one that is packed in a file stays there. Raises KeyError for a column that it cannot
+        supply, ValueError if it is empty."""
         if len(dataset) == 0:
             raise ValueError(f"{dataset.name} has no transitions to learn from")
+        if isinstance(dataset, Packed):
+            return PackedTable(dataset, layout, device, dtype)
         columns = {
             name: np.full(len(dataset), CHOSEN[name]) if name in CHOSEN else dataset.column(name)
             for name in layout.slices
@@ -92,3 +98,81 @@ class Table:
         """Puts back what was saved of a table: its valid rows, and where the next one goes."""
         self.rows[: len(rows)] = rows
         self.size, self.next = len(rows), following
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """A dataset whose transitions lie in a file, a row of float32 for each; zoo.packed.PackedDataset is one."""
+
+    @property
+    def slices(self) -> Mapping[str, slice]: ...  # column -> its place in a packed row
+    @property
+    def name(self) -> str: ...
+    def column(self, name: str) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+    def gather(self, indices: np.ndarray) -> np.ndarray: ...  # (n,) to packed rows (n, width)
+
+
+class PackedTable(Table):
+    """A table whose rows stay in a file: the same batches as from memory, gathered as they are asked for."""
+
+    def __init__(self, dataset: Packed, layout: Layout, device: torch.device, dtype: torch.dtype):
+        self.layout = layout
+        self.dataset = dataset
+        self.device, self.dtype = device, dtype
+        self.size, self.next = len(dataset), 0
+        self.chosen = {
+            name: torch.full((self.size,), value, dtype=dtype, device=device)
+            for name, value in CHOSEN.items()
+            if name in layout.slices
+        }
+        self.follows = np.append(np.diff(dataset.column("episode_ids")) == 0, False)  # by the next row, (N,)
+        unknown = layout.slices.keys() - dataset.slices.keys() - self.chosen.keys() - set(FOLLOWING)
+        if unknown:
+            raise KeyError(f"{dataset.name} has no column {', '.join(sorted(unknown))} in its file")
+
+    @property
+    def capacity(self) -> int:
+        return self.size
+
+    @property
+    def rows(self) -> Tensor:  # type: ignore[override]
+        raise ValueError(
+            f"{self.dataset.name} is left in its file, and this asks for all of its rows at once: load it into memory"
+        )
+
+    def append_rows(self, rows: Tensor) -> None:
+        raise ValueError(f"{self.dataset.name} is left in its file, which is only read")
+
+    def column(self, name: str) -> Tensor:
+        """A column of the agent's own choice, (size,), which is in memory. Raises ValueError for any other."""
+        if name not in self.chosen:
+            raise ValueError(f"{self.dataset.name} is left in its file, and this asks for all of its {name} at once")
+        return self.chosen[name]
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Rows (*indices.shape, width)."""
+        where = indices.reshape(-1).cpu().numpy()
+        rows = self.dataset.gather(where)
+        if self.layout.slices != self.dataset.slices:
+            rows = self._arrange(rows, where)
+        result = torch.from_numpy(rows).to(self.device, self.dtype)
+        for name, values in self.chosen.items():
+            result[:, self.layout.slices[name]] = values[indices.reshape(-1)].unsqueeze(-1)
+        return result.view(*indices.shape, self.layout.width)
+
+    def _arrange(self, packed: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Packed rows in the agent's layout, with the columns that are the next row's."""
+        rows = np.empty((len(where), self.layout.width), np.float32)
+        for name, place in self.layout.slices.items():
+            if name in self.dataset.slices:
+                rows[:, place] = packed[:, self.dataset.slices[name]]
+            elif name == "next_actions":
+                following = self.dataset.gather(where + self.follows[where])
+                rows[:, place] = following[:, self.dataset.slices["actions"]]
+            elif name == "next_action_valid":
+                rows[:, place] = self.follows[where, None]
+        return rows
+
+
+FOLLOWING = ("next_actions", "next_action_valid")  # columns that are the next row's

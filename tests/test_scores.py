@@ -56,6 +56,24 @@ def test_embedded_dataset_is_scored_on_hoppers_scale():
     assert normalized_score("hopper-medium-replay", 1000.0) == pytest.approx(31.3489, abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("mood-walker-spin-mixed", 990.0),
+        ("mood-cheetah-run_backward-from-walk", 550.0),
+        ("mood-humanoid-run-same", 400.0),
+    ],
+)
+def test_mood_is_scored_in_percent_of_its_target(name, target):
+    assert normalized_score(name, [0.0, target, 2 * target]).tolist() == [0.0, 100.0, 200.0]
+
+
+@pytest.mark.parametrize("name", ["mood-walker-fly-same", "mood-hopper-run-same", "antmaze-medium-navigate-v0"])
+def test_tasks_that_do_not_exist_and_success_rates_have_no_scale(name):
+    with pytest.raises(KeyError, match="no reference returns"):
+        normalized_score(name, 1.0)
+
+
 def test_every_dataset_of_the_catalogue_has_references():
     assert set(CATALOG) <= set(REFERENCES)
 

@@ -20,9 +20,12 @@ from agents import (
     ReBRAC,
     load,
 )
+from zoo.arrays import Episode, from_columns, from_episodes
 from zoo.datasets import OfflineDataset, load_dataset
 from zoo.envs import make_env
 from zoo.evaluation import evaluate
+from zoo.packed import open_packed
+from zoo.sb3_data import from_replay_buffer
 from zoo.scores import normalized_score
 
 __version__ = "0.1.0"
@@ -44,11 +47,16 @@ __all__ = [
     "Agent",
     "Batch",
     "CheckpointError",
+    "Episode",
     "OfflineDataset",
     "ReBRAC",
     "evaluate",
+    "from_columns",
+    "from_episodes",
+    "from_replay_buffer",
     "load",
     "load_dataset",
     "make_env",
     "normalized_score",
+    "open_packed",
 ]

@@ -24,7 +24,7 @@ class Point:
 
 
 def read_curve(path: Path) -> list[Point]:
-    """The evaluations in a file of Evaluation, oldest first; none if there is no file."""
+    """The evaluations in a file of append_point, oldest first; none if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -32,6 +32,16 @@ def read_curve(path: Path) -> list[Point]:
             Point(int(r["timesteps"]), r["online"] == "True", float(r["return_mean"]), float(r["return_std"]))
             for r in csv.DictReader(file)
         ]
+
+
+def append_point(path: Path, point: Point) -> None:
+    """One evaluation more in a file that read_curve reads."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Point)])
+        if new:
+            writer.writeheader()
+        writer.writerow(dataclasses.asdict(point))
 
 
 class Evaluation(BaseCallback):
@@ -60,12 +70,7 @@ class Evaluation(BaseCallback):
         point = Point(self.model.num_timesteps, online, float(returns.mean()), float(returns.std()))
         self.logger.record("eval/return_mean", point.return_mean)
         self.logger.record("eval/return_std", point.return_std)
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Point)])
-            if new:
-                writer.writeheader()
-            writer.writerow(dataclasses.asdict(point))
+        append_point(self.path, point)
         return point
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,6 +23,8 @@ from zoo.datasets import OfflineDataset, episode_index, squeeze
 MODES = ("full", "parity")
 SUFFIXES = (".hdf5", ".h5")
 NEEDED = ("observations", "actions", "rewards", "terminals")
+BOUNDS = ("action_low", "action_high", "observation_low", "observation_high")  # attributes that zoo.writers adds
+FLAGS = ("terminals", "timeouts")
 JUMP = 1e-6  # distance between a row's successor and the next row above which they are different states
 
 MIRROR = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -54,7 +58,7 @@ class D4RLFile:
             return ("timeouts",)  # the ant walks on after success
         if self.family == "maze2d":
             return ()  # one endless trajectory: timeouts mark sub-goals, without a reset
-        return ("terminals", "timeouts")
+        return FLAGS
 
 
 def _catalogue() -> dict[str, D4RLFile]:
@@ -139,9 +143,11 @@ def read_hdf5(
     the limit, and "parity" for all others.
 
     A file without timeouts needs max_episode_steps, the environment's time limit, and is otherwise refused:
-    guessing it would bootstrap across episodes. With timeouts the argument is not used. action_space defaults
-    to [-1, 1]^A. A file named as D4RL names it gets that dataset's id, environment and episode rule; any
-    other is called by its stem, and its environment is the file attribute env_id, if there is one.
+    guessing it would bootstrap across episodes. With timeouts the argument is not used. A file named as D4RL
+    names it gets that dataset's id, environment and episode rule; any other is called by its stem. What
+    zoo.writers adds as attributes is used: env_id, action_low and action_high, observation_low and
+    observation_high, and episode_ends, the keys that end an episode. Without them action_space defaults to
+    [-1, 1]^A.
     Raises DatasetNotFoundError, DatasetKeyError (missing keys) or DatasetValueError.
     """
     if mode not in (None, *MODES):
@@ -151,7 +157,7 @@ def read_hdf5(
         raise DatasetNotFoundError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}. Pass the path of an HDF5 file."
         )
-    raw, attributes = _read_keys(path, with_successors=mode != "parity")
+    raw, attributes, boxes = _read_keys(path, with_successors=mode != "parity")
     check_columns(path.name, raw)
     mode = mode or ("full" if "next_observations" in raw else "parity")
     file = BY_FILE_NAME.get(path.name, D4RLFile(path.stem, "", path.name))
@@ -169,7 +175,7 @@ def read_hdf5(
         )
     flags = {"terminals": terminals, "timeouts": timeouts}
     ends = np.zeros(len(terminals), dtype=bool)  # (N,)
-    for key in file.episode_ends:
+    for key in _episode_ends(path, attributes, file):
         ends |= flags[key]
     notes = _notes(file, mode, ends, timeouts)
     ends[-1] = True
@@ -206,7 +212,8 @@ def read_hdf5(
         terminations=terminals[rows],
         truncations=last & ~terminals[rows],
         episode_ids=episode_ids,
-        action_space=action_space,
+        action_space=action_space or boxes["action"],
+        observation_space=boxes["observation"],
         name=file.name,
         env_id=None if env_id is None else str(env_id),
         provenance={
@@ -220,8 +227,10 @@ def read_hdf5(
     )
 
 
-def _read_keys(path: Path, with_successors: bool) -> tuple[dict[str, Array], dict[str, str | int | float]]:
-    """The columns that are needed, float32 and squeezed, and the file's attributes. infos/* can be larger."""
+def _read_keys(
+    path: Path, with_successors: bool
+) -> tuple[dict[str, Array], dict[str, str | int | float], dict[str, Box | None]]:
+    """The columns that are needed, float32 and squeezed, the file's attributes and boxes. infos/* can be larger."""
     try:
         with h5py.File(path, "r") as file:
             names: list[str] = []
@@ -239,7 +248,8 @@ def _read_keys(path: Path, with_successors: bool) -> tuple[dict[str, Array], dic
                     raise DatasetValueError(f"{path.name}: {key} holds {file[key].dtype}, expected numbers or bool.")
                 column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
                 columns[key] = column if key in ("observations", "actions", "next_observations") else squeeze(column)
-            return columns, {key: _plain(value) for key, value in file.attrs.items()}
+            attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in BOUNDS}
+            return columns, attributes, {kind: box_of(path, kind, file.attrs) for kind in ("action", "observation")}
     except OSError as error:
         raise DatasetValueError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, "
@@ -253,6 +263,30 @@ def _plain(value: object) -> str | int | float:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     return value if isinstance(value, (str, int, float)) else str(value)
+
+
+def box_of(path: Path, kind: str, attributes: Mapping[str, Any]) -> Box | None:
+    """The box that the attributes {kind}_low and {kind}_high state; None where they do not."""
+    low, high = attributes.get(f"{kind}_low"), attributes.get(f"{kind}_high")
+    if low is None or high is None:
+        return None
+    low, high = (np.atleast_1d(np.asarray(bound, np.float32)) for bound in (low, high))
+    if low.shape != high.shape or not (low <= high).all():
+        raise DatasetValueError(
+            f"{path.name}: {kind}_low {low} and {kind}_high {high} are no box. Mend the attributes."
+        )
+    return Box(low, high)
+
+
+def _episode_ends(path: Path, attributes: Mapping[str, Any], file: D4RLFile) -> tuple[str, ...]:
+    if "episode_ends" not in attributes:
+        return file.episode_ends
+    keys = tuple(str(attributes["episode_ends"]).split())
+    if not set(keys) <= set(FLAGS):
+        raise DatasetValueError(
+            f"{path.name}: episode_ends must name some of {' '.join(FLAGS)}, got {' '.join(keys)!r}"
+        )
+    return keys
 
 
 def _jumps(obs: Array, next_obs: Array) -> NDArray[np.bool_]:

@@ -5,10 +5,8 @@ Nothing here transforms data for an algorithm (reward scale, normalisation, ...)
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from zoo.checks import (
     Array,
     DatasetKeyError,
-    DatasetNotFoundError,
+    DatasetValueError,
     as_floats,
     check_actions,
     check_columns,
@@ -197,29 +195,30 @@ def load_dataset(
     max_episode_steps: int | None = None,
     action_space: Box | None = None,
 ) -> OfflineDataset:
-    """Load an embedded dataset ("hopper-medium-replay"), a D4RL id ("hopper-medium-v2") or an HDF5 file.
+    """Load a dataset by name or path; nothing is downloaded.
 
-    A D4RL id is looked for in $D4RL_DATASET_DIR, then ~/.d4rl/datasets; nothing is downloaded. mode,
-    max_episode_steps and action_space (default [-1, 1]) go to zoo.d4rl.read_hdf5, which documents them.
-    Raises DatasetNotFoundError, DatasetKeyError or DatasetValueError, all of them DatasetError.
+    Tried in this order: an embedded name ("hopper-medium-replay"); a D4RL id ("hopper-medium-v2"), looked for in
+    $D4RL_DATASET_DIR, then ~/.d4rl/datasets; a path, of an HDF5 file in D4RL's layout, an .npz file of our columns or
+    of OGBench's, or the folder of a Minari dataset; an OGBench id with a task
+    ("antmaze-medium-navigate-singletask-v0"), in $OGBENCH_DATASET_DIR, then ~/.ogbench/data; the id of a local Minari
+    dataset ("mujoco/hopper/medium-v0").
+    mode and max_episode_steps are of D4RL's layout, see zoo.d4rl.read_hdf5. action_space defaults to what the file
+    says, and where it says nothing to [-1, 1].
+    Raises DatasetNotFoundError with what was tried, DatasetKeyError or DatasetValueError, all of them DatasetError,
+    and ImportError where Minari's or OGBench's package is needed and not installed.
     """
-    from zoo import d4rl  # here, because the readers import OfflineDataset from this module
+    from zoo import arrays, d4rl, minari_data, ogbench_data, sources  # here: the readers import OfflineDataset
 
-    name = str(name_or_path)
-    if name in EMBEDDED:
-        path = Path(str(resources.files("zoo") / "data" / f"{name}.hdf5"))
-    elif name in d4rl.CATALOG:
-        path = d4rl.find_file(name)
-    else:
-        path = Path(name_or_path).expanduser()
-        if path.suffix not in d4rl.SUFFIXES and not path.exists():
-            close = difflib.get_close_matches(name, [*EMBEDDED, *d4rl.CATALOG], n=3)
-            hint = f"Close names: {', '.join(close)}. " if close else ""
-            raise DatasetNotFoundError(
-                f"no dataset or file {name!r}. {hint}Give an embedded name ({', '.join(EMBEDDED)}), "
-                f"a D4RL id such as hopper-medium-v2, or the path of a file in {' or '.join(d4rl.SUFFIXES)}."
-            )
-    return d4rl.read_hdf5(path, mode=mode, max_episode_steps=max_episode_steps, action_space=action_space)
+    source = sources.locate(name_or_path)
+    if source.format == "d4rl":
+        return d4rl.read_hdf5(source.path, mode=mode, max_episode_steps=max_episode_steps, action_space=action_space)
+    if mode is not None or max_episode_steps is not None:
+        raise DatasetValueError(f"mode and max_episode_steps are of D4RL's HDF5 files; {source.path} is none.")
+    if source.format == "minari":
+        return minari_data.read_minari(source.path, action_space=action_space)
+    if source.format == "ogbench":
+        return ogbench_data.read_ogbench(source.path, name=source.name, action_space=action_space)
+    return arrays.read_npz(source.path, action_space=action_space)
 
 
 def episode_index(ends: NDArray[np.bool_]) -> NDArray[np.int64]:

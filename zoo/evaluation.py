@@ -1,34 +1,55 @@
 """Rollouts: what a policy earns in its environment."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Rollouts:
+    """What each episode earned, undiscounted and raw, and whether it succeeded, where the environment says so."""
+
+    returns: np.ndarray  # (episodes,)
+    successes: np.ndarray | None  # (episodes,) bool; None where infos have no "success"
+
+
 def evaluate(
     policy: Any, make_env: Callable[[], gym.Env], episodes: int = 10, seed: int = 100, **predict_kwargs: Any
 ) -> np.ndarray:
-    """Undiscounted raw returns (episodes,) of deterministic actions; episode i starts from reset(seed + i).
+    """Undiscounted raw returns (episodes,) of deterministic actions; see rollouts."""
+    return rollouts(policy, make_env, episodes, seed, **predict_kwargs).returns
+
+
+def rollouts(
+    policy: Any, make_env: Callable[[], gym.Env], episodes: int = 10, seed: int = 100, **predict_kwargs: Any
+) -> Rollouts:
+    """Episodes of deterministic actions; episode i starts from reset(seed + i).
 
     policy: anything with predict(observations (n, O)) -> actions (n, A), alone or with a state, as agents and
-    OnnxPolicy have it. The episodes run side by side, so that each step is one prediction.
+    OnnxPolicy have it. The episodes run side by side, so that each step is one prediction. An episode succeeds when
+    any of its steps does.
     """
     envs = [make_env() for _ in range(episodes)]
     observations = np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(envs)]).astype(np.float32)
     returns = np.zeros(episodes)
+    successes = np.zeros(episodes, bool)
+    told = False
     running = list(range(episodes))
     while running:
         actions = policy.predict(observations[running], **predict_kwargs)
         actions = actions[0] if isinstance(actions, tuple) else actions
         still = []
         for i, action in zip(running, actions, strict=True):
-            observations[i], reward, terminated, truncated, _ = envs[i].step(action)
+            observations[i], reward, terminated, truncated, info = envs[i].step(action)
             returns[i] += float(reward)
+            told |= "success" in info
+            successes[i] |= bool(info.get("success", False))
             if not (terminated or truncated):
                 still.append(i)
         running = still
     for env in envs:
         env.close()
-    return returns
+    return Rollouts(returns, successes if told else None)

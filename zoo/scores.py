@@ -1,15 +1,19 @@
-"""D4RL's reference returns and the normalised score: 0 is a random policy, 100 the reference expert.
+"""Reference returns and the normalised score: 0 is a random policy, or nothing, and 100 the reference.
 
-Source: the table of Farama-Foundation/D4RL; Fu et al. 2020, arXiv 2004.07219, appendix.
+Sources: the table of Farama-Foundation/D4RL (Fu et al. 2020, arXiv 2004.07219, appendix); for MOOD, whose scores are
+percentages of a target, zoo.mood_rewards. OGBench counts successes, see zoo.protocols.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from zoo.mood_rewards import TARGETS
 
 LOCOMOTION = {  # family -> (random, expert), the same for all datasets and versions
     "halfcheetah": (-280.178953, 12135.0),
@@ -58,6 +62,15 @@ def _references() -> dict[str, tuple[float, float]]:
 
 
 REFERENCES = _references()  # dataset id -> (return of a random policy, return of the expert)
+MOOD = re.compile(r"mood-(?P<domain>[a-z]+)-(?P<task>[a-z_]+)-.+")  # names of zoo data mood's sets
+
+
+def references(name: str) -> tuple[float, float] | None:
+    """The returns that score 0 and 100 on a dataset's scale; None for a name without one."""
+    mood = MOOD.fullmatch(name)
+    if mood and mood["task"] in TARGETS.get(mood["domain"], {}):
+        return 0.0, TARGETS[mood["domain"]][mood["task"]]
+    return REFERENCES.get(name)
 
 
 @overload
@@ -72,10 +85,11 @@ def normalized_score(name: str, returns: ArrayLike) -> float | NDArray[np.float6
     Raises KeyError for a name without references: another benchmark's scale would give numbers that mean
     nothing.
     """
-    if name not in REFERENCES:
+    scale = references(name)
+    if scale is None:
         close = difflib.get_close_matches(name, REFERENCES, n=3)
         hint = f"close names with one: {', '.join(close)}. " if close else ""
         raise KeyError(f"no reference returns for dataset {name!r}; {hint}Report its raw returns instead.")
-    random, expert = REFERENCES[name]
+    random, expert = scale
     score: float | NDArray[np.float64] = 100.0 * (np.asarray(returns, dtype=np.float64) - random) / (expert - random)
     return score

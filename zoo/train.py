@@ -1,17 +1,14 @@
-"""From arguments to calls: training, fine-tuning, evaluating and exporting, each in reading order."""
+"""From arguments to calls: training and fine-tuning, each in reading order."""
 
 import ast
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agents import AGENTS, Agent, load
 from zoo.callbacks import Evaluation, SaveLatest
 from zoo.datasets import load_dataset
-from zoo.envs import make_env
-from zoo.evaluation import evaluate
-from zoo.scores import normalized_score
+from zoo.envs import make_env, recorded_kwargs
+from zoo.packed import is_packed, open_packed
 
 
 def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
@@ -44,7 +41,7 @@ def train(
     """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint."""
     if agent not in AGENTS:
         raise ValueError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}")
-    data = load_dataset(dataset)
+    data = open_packed(dataset) if is_packed(dataset) else load_dataset(dataset)
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
         learner: Agent = AGENTS[agent].load(latest, device=device)
@@ -76,6 +73,7 @@ def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int,
     environment = env or agent.spec.env_id
     if environment is None:
         raise ValueError(f"{checkpoint} names no environment; give --env, a Gymnasium id")
+    kwargs = {} if env else recorded_kwargs(agent.spec.name, agent.spec.provenance)
     data = (
         load_dataset(dataset or agent.spec.name)
         if agent.config.offline_rows or agent.config.buffer_begins_with_data
@@ -85,32 +83,7 @@ def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int,
     out.mkdir(parents=True, exist_ok=True)
     callbacks = [
         SaveLatest(out / "latest.zip", eval_every),
-        Evaluation(lambda: make_env(environment), eval_every, out / "evaluations.csv"),
+        Evaluation(lambda: make_env(environment, **kwargs), eval_every, out / "evaluations.csv"),
     ]
-    agent.finetune_online(make_env(environment), steps, callback=callbacks, progress_bar=True, dataset=data)
+    agent.finetune_online(make_env(environment, **kwargs), steps, callback=callbacks, progress_bar=True, dataset=data)
     return agent.save(out / "final.zip")
-
-
-def evaluation_report(path: Path, env: str | None, episodes: int, seed: int, evaluation_samples: int | None) -> str:
-    """Returns of a checkpoint, or of an exported bundle, as text."""
-    keywords: dict[str, Any] = {}
-    if path.is_dir() or path.suffix == ".onnx":
-        from export.runtime import OnnxPolicy
-
-        policy: Any = OnnxPolicy(path)
-        name, trained_in = policy.metadata["dataset"]["name"], policy.metadata["dataset"]["env_id"]
-    else:
-        policy = load(path)
-        name, trained_in = policy.spec.name, policy.spec.env_id
-        keywords = {"evaluation_samples": evaluation_samples}
-    environment = env or trained_in
-    if environment is None:
-        raise ValueError(f"{path} names no environment; give --env, a Gymnasium id")
-    returns = evaluate(policy, lambda: make_env(environment), episodes, seed, **keywords)
-    lines = [f"{path}: {episodes} episodes of {environment}, reset seeds {seed} to {seed + episodes - 1}"]
-    lines.append(f"return {returns.mean():.1f} ± {returns.std():.1f}, from {returns.min():.1f} to {returns.max():.1f}")
-    try:
-        lines.append(f"score {np.mean(normalized_score(name, returns)):.1f} on D4RL's scale, where 100 is its expert")
-    except KeyError:
-        lines.append(f"no reference score is known for {name}")
-    return "\n".join(lines)
