@@ -141,7 +141,7 @@ class PackedTable(Table):
             f"{self.dataset.name} is left in its file, and this asks for all of its rows at once: load it into memory"
         )
 
-    def append_rows(self, rows: Tensor) -> None:
+    def append_rows(self, rows: Tensor) -> Tensor:
         raise ValueError(f"{self.dataset.name} is left in its file, which is only read")
 
     def column(self, name: str) -> Tensor:
