@@ -16,12 +16,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents import AGENTS, DataSpec
+from agents import AGENTS, TD3BC, DataSpec
 from export import inspection, runtime
 from export.contract import ContractError, describe_agent
+from export.disagreement import Disagreement
 from export.inspection import diff, info, main, verify
 from export.onnx import ACTOR, describe
 from export.runtime import OnnxPolicy, PolicyFileError
+from zoo.datasets import load_dataset
 from zoo.deploy import export_report, known_scores
 
 ROOT = Path(__file__).parents[1]
@@ -494,6 +496,18 @@ def test_zoo_export_writes_the_contract_and_prints_its_hash(tmp_path):
     contract = contract_of(tmp_path / "deploy")
     assert (contract["control_rate_hz"], contract["scores"][0]["mean"]) == (62.5, 810.0)
     assert hashlib.sha256((tmp_path / "deploy" / "contract.json").read_bytes()).hexdigest() in text
+
+
+def test_zoo_export_writes_a_guard_for_the_policy_beside_it(tmp_path):
+    data = load_dataset("hopper-medium-replay")
+    checkpoint = TD3BC(data, actor_hidden=(8,), critic_hidden=(8,), device="cpu").save(tmp_path / "final.zip")
+    text = export_report(checkpoint, tmp_path / "deploy", None, None, guard=0.9)
+    policy = OnnxPolicy(tmp_path / "deploy")
+    guard = Disagreement(tmp_path / "deploy", policy=policy.metadata)
+    assert f"threshold {guard.threshold:.4g}" in text
+    sample = slice(None, None, 100)
+    doubts = [guard(*row) for row in zip(data.observations[sample], data.actions[sample], strict=True)]
+    assert np.mean(np.array(doubts) > guard.threshold) == pytest.approx(0.1, abs=0.03)
 
 
 def test_the_commands_need_their_file_and_say_so(tmp_path):

@@ -122,6 +122,8 @@ def export(
     directory: Positional[Path],
     evaluation_samples: int | None = None,
     contract: Path | None = None,
+    guard: float | None = None,
+    dataset: str | None = None,
 ) -> None:
     """Write a bundle for a robot without torch: the policy as ONNX, verified against the agent, and its contract.
 
@@ -130,10 +132,12 @@ def export(
         directory: where the files go; older ones there are replaced.
         evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
         contract: TOML file with the robot's names, units, ranges and control rate; docs/contract.md explains it.
+        guard: share of the data's own actions that a guard lets pass, such as 0.999; docs/control.md explains it.
+        dataset: for the guard's threshold; by default the one of the training.
     """
     from zoo.deploy import export_report
 
-    print(export_report(checkpoint, directory, evaluation_samples, contract))
+    print(export_report(checkpoint, directory, evaluation_samples, contract, guard, dataset))
 
 
 def main() -> None:

@@ -8,27 +8,43 @@ from typing import Any
 import numpy as np
 
 from agents import Agent, load
+from export.disagreement import Disagreement
+from export.guard import write_guard
 from zoo.callbacks import read_curve
+from zoo.datasets import load_dataset
 from zoo.scores import REFERENCES, normalized_score
 
 EPISODES = 10  # of an evaluation of zoo train and zoo finetune
 STUDENT = 2.262  # 97.5 % quantile of Student's t with 9 degrees of freedom
 
 
-def export_report(checkpoint: Path, directory: Path, evaluation_samples: int | None, contract: Path | None) -> str:
-    """Exports a checkpoint; returns what was checked and the hash of the contract, as text."""
+def export_report(
+    checkpoint: Path,
+    directory: Path,
+    evaluation_samples: int | None,
+    contract: Path | None,
+    guard: float | None = None,
+    dataset: str | None = None,
+) -> str:
+    """Exports a checkpoint; returns what was checked and the hash of the contract, as text.
+
+    guard: the quantile of a disagreement.onnx, calibrated on `dataset`, by default the one of the training.
+    """
     agent = load(checkpoint)
+    data = None if guard is None else load_dataset(dataset or agent.spec.name)
     scores = known_scores(agent, checkpoint.parent / "evaluations.csv", evaluation_samples)
     folder = agent.export_onnx(directory, evaluation_samples, contract, scores)
     report = json.loads((folder / "report.json").read_text())
     digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
-    return "\n".join(
-        [
-            json.dumps(report, indent=2),
-            f"contract.json has the SHA-256 {digest}",
-            f"exported to {folder}; on the robot: python -m export.runtime verify {folder}",
-        ]
-    )
+    lines = [json.dumps(report, indent=2), f"contract.json has the SHA-256 {digest}"]
+    if guard is not None and data is not None:
+        calibration = Disagreement(write_guard(agent, data, folder, guard)).metadata["calibration"]
+        lines.append(
+            f"disagreement.onnx: threshold {calibration['threshold']:.4g}, median {calibration['median']:.4g} on "
+            f"{calibration['rows']:,} rows; it refuses the actor in {calibration['policy_alarms']:.2%} of their states"
+        )
+    lines.append(f"exported to {folder}; on the robot: python -m export.runtime verify {folder}")
+    return "\n".join(lines)
 
 
 def known_scores(agent: Agent, evaluations: Path, evaluation_samples: int | None = None) -> list[dict[str, Any]] | None:
