@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import cli, demo
+from tests.data import ToyEnv, tiny, toy_dataset
+from zoo import TD3BC, cli, demo
 from zoo.callbacks import Evaluation, Point, SaveLatest, read_curve
-from zoo.evaluation import evaluate
+from zoo.evaluation import evaluate, evaluate_members
 from zoo.plot import plot_curve
-from zoo.train import parse_settings
+from zoo.train import grid, parse_settings
 
 SMALL = {"actor_hidden": (16,), "critic_hidden": (16,), "n_critics": 2, "target_subset": 2, "updates_per_step": 1}
 
@@ -69,7 +70,45 @@ def test_callbacks_write_a_curve_and_the_latest_checkpoint(tmp_path, data):
     assert zoo.load(tmp_path / "latest.zip").updates == 5  # at step 3 and at the end
     again = evaluate(agent, lambda: zoo.make_env(data), episodes=2)
     agent.updates = 0
-    assert evaluation.evaluate().return_mean == pytest.approx(again.mean())  # the same seeds every time
+    evaluation.evaluate()
+    assert read_curve(tmp_path / "curve.csv")[-1].return_mean == pytest.approx(again.mean())  # the same seeds again
+
+
+def test_members_are_evaluated_as_the_agents_that_they_are():
+    data = toy_dataset()
+    population = tiny(TD3BC, data, population=3, alpha=(0.1, 1.0, 10.0)).learn_offline(data, 20)
+    together = evaluate_members(population, ToyEnv, episodes=2)
+    assert together.shape == (3, 2)
+    for i in range(3):
+        np.testing.assert_allclose(together[i], evaluate(population.member(i), ToyEnv, episodes=2), rtol=1e-5)
+    assert len(np.unique(together.round(6))) == 6  # of other members and seeds
+
+
+def test_a_grid_has_every_combination_for_every_seed():
+    assert grid({"alpha": (1, 2), "tau": (3, 4)}, 1) == {"alpha": (1, 1, 2, 2), "tau": (3, 4, 3, 4)}
+    assert grid({"alpha": (1, 2)}, 2) == {"alpha": (1, 1, 2, 2)}
+    assert grid({}, 3) == {}
+    with pytest.raises(ValueError, match=r"--sweep takes FIELD=.* got alpha=0.5"):
+        grid({"alpha": 0.5}, 1)
+
+
+def test_a_sweep_trains_a_population_with_a_folder_for_each_member(tmp_path, monkeypatch, capsys):
+    small = ["--set", "actor_hidden=(8,)", "critic_hidden=(8,)", "batch_size=8"]
+    train = ["train", "TD3BC", "hopper-medium-replay", "--out", str(tmp_path), *small, "--sweep", "alpha=(0.5,2.0)"]
+    train += ["--population", "2", "--eval-every", "3", "--save-every", "3"]
+    run_cli(monkeypatch, *train, "--steps", "3")
+    run_cli(monkeypatch, *train, "--steps", "6")
+    printed = capsys.readouterr().out
+    assert "going on from" in printed
+    lines = printed.split("mean of 3\n")[-1].splitlines()[:4]
+    for i, line in enumerate(lines):
+        member, alpha, last, _ = line.split()
+        curve = read_curve(tmp_path / f"member_{i}" / "evaluations.csv")
+        assert [point.timesteps for point in curve] == [3, 6]
+        assert (int(member), float(alpha)) == (i, (0.5, 0.5, 2.0, 2.0)[i])
+        assert float(last) == pytest.approx(curve[-1].return_mean, abs=0.06)
+        assert zoo.load(tmp_path / f"member_{i}" / "final.zip").config.alpha == float(alpha)
+    assert zoo.load(tmp_path / "final.zip").population == 4
 
 
 def test_curve_picture_is_a_png(tmp_path):

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from zoo.evaluation import evaluate
+from zoo.evaluation import evaluate, evaluate_members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ def read_curve(path: Path) -> list[Point]:
 
 def append_point(path: Path, point: Point) -> None:
     """One evaluation more in a file that read_curve reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Point)])
@@ -44,10 +46,16 @@ def append_point(path: Path, point: Point) -> None:
         writer.writerow(dataclasses.asdict(point))
 
 
+def member_path(path: Path, member: int) -> Path:
+    """The file of one member of a population: out/member_3/evaluations.csv for out/evaluations.csv."""
+    return path.parent / f"member_{member}" / path.name
+
+
 class Evaluation(BaseCallback):
     """Every `every` steps: deterministic episodes from fixed reset seeds, into the log and a CSV file.
 
-    SB3's EvalCallback does not fix the seeds of the episodes; here the curves of two runs are comparable.
+    SB3's EvalCallback does not fix the seeds of the episodes; here the curves of two runs are comparable. Of a
+    population every member is evaluated, and has a file of its own, see member_path.
     """
 
     def __init__(self, make_env: Callable[[], gym.Env], every: int, path: Path, episodes: int = 10, seed: int = 100):
@@ -63,15 +71,23 @@ class Evaluation(BaseCallback):
             self.evaluate()
         return True
 
-    def evaluate(self) -> Point:
-        """Evaluates the agent as it is now and appends the result to the file."""
-        returns = evaluate(self.model, self.make_env, self.episodes, self.seed)
+    def evaluate(self) -> None:
+        """Evaluates the agent as it is now and appends the result to the file, or to each member's."""
+        population = getattr(self.model, "population", None)
+        if population is None:
+            self._note("", self.path, evaluate(self.model, self.make_env, self.episodes, self.seed))
+            return
+        returns = evaluate_members(self.model, self.make_env, self.episodes, self.seed)
+        self.logger.record("eval/return_mean", float(returns.mean()))
+        for member in range(population):
+            self._note(f"/member_{member}", member_path(self.path, member), returns[member])
+
+    def _note(self, label: str, path: Path, returns: np.ndarray) -> None:
         online = bool(getattr(self.model, "online", False))
         point = Point(self.model.num_timesteps, online, float(returns.mean()), float(returns.std()))
-        self.logger.record("eval/return_mean", point.return_mean)
-        self.logger.record("eval/return_std", point.return_std)
-        append_point(self.path, point)
-        return point
+        self.logger.record(f"eval/return_mean{label}", point.return_mean)
+        self.logger.record(f"eval/return_std{label}", point.return_std)
+        append_point(path, point)
 
 
 class SaveLatest(BaseCallback):

@@ -13,6 +13,7 @@ from zoo.cli_data import app as data
 app = tyro.extras.SubcommandApp()
 app.command(data, name="data")
 
+Sweep = Annotated[tuple[str, ...], tyro.conf.arg(name="sweep", metavar="FIELD=(VALUE,...)")]
 Settings = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE")]
 
 
@@ -40,6 +41,7 @@ def train(
     seed: int = 0,
     population: int | None = None,
     settings: Settings = (),
+    sweep: Sweep = (),
     eval_every: int = 5_000,
     save_every: int = 5_000,
     device: str = "auto",
@@ -53,8 +55,9 @@ def train(
         out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it.
         steps: gradient steps, those of an earlier part of the run counted in.
         seed: of weights and batches.
-        population: so many independent members at once.
+        population: so many independent members at once; with --sweep, so many of each combination.
         settings: config fields that win over the paper's preset: alpha=0.01 "critic_hidden=(256, 256)".
+        sweep: fields with several values each, "alpha=(0.5,2.5)" "critic_lr=(1e-4,3e-4)"; a member is a combination.
         eval_every: steps between evaluations, where the environment is installed.
         save_every: steps between checkpoints.
         device: auto, cpu or cuda.
@@ -62,7 +65,9 @@ def train(
     """
     from zoo import train as run
 
-    path = run.train(agent, dataset, steps, out, seed, population, settings, eval_every, save_every, device, precision)
+    path = run.train(
+        agent, dataset, steps, out, seed, population, settings, sweep, eval_every, save_every, device, precision
+    )
     print(f"saved {path}; logs and evaluations are in {out}")
 
 

@@ -23,6 +23,30 @@ def evaluate(
     return rollouts(policy, make_env, episodes, seed, **predict_kwargs).returns
 
 
+def evaluate_members(
+    agent: Any, make_env: Callable[[], gym.Env], episodes: int = 10, seed: int = 100, **predict_kwargs: Any
+) -> np.ndarray:
+    """The same for a population of P, (P, episodes): all members' episodes side by side, one prediction a step.
+
+    make_env is called P * episodes times. Every member has the same reset seeds.
+    """
+    envs = [[make_env() for _ in range(episodes)] for _ in range(agent.population)]
+    observations = np.stack([[env.reset(seed=seed + i)[0] for i, env in enumerate(row)] for row in envs])
+    observations = observations.astype(np.float32)  # (P, episodes, O)
+    returns = np.zeros(observations.shape[:2])
+    running = np.ones(observations.shape[:2], bool)
+    while running.any():
+        actions, _ = agent.predict(observations, **predict_kwargs)  # also for episodes that are over: one product more
+        for member, i in np.argwhere(running):
+            step = envs[member][i].step(actions[member, i])
+            observations[member, i] = step[0]
+            returns[member, i] += float(step[1])
+            running[member, i] = not (step[2] or step[3])
+    for env in (env for row in envs for env in row):
+        env.close()
+    return returns
+
+
 def rollouts(
     policy: Any, make_env: Callable[[], gym.Env], episodes: int = 10, seed: int = 100, **predict_kwargs: Any
 ) -> Rollouts:

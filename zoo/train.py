@@ -1,11 +1,15 @@
 """From arguments to calls: training and fine-tuning, each in reading order."""
 
 import ast
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agents import AGENTS, Agent, load
-from zoo.callbacks import Evaluation, SaveLatest
+from zoo.callbacks import Evaluation, SaveLatest, member_path, read_curve
 from zoo.datasets import load_dataset
 from zoo.envs import make_env, recorded_kwargs
 from zoo.packed import is_packed, open_packed
@@ -25,6 +29,18 @@ def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
     return settings
 
 
+def grid(sweep: Mapping[str, Any], seeds: int) -> dict[str, Any]:
+    """Every combination of the sweeps' values, `seeds` times each: one value for each member of a population.
+
+    {"alpha": (1, 2), "tau": (3, 4)} with one seed: {"alpha": (1, 1, 2, 2), "tau": (3, 4, 3, 4)}.
+    """
+    for name, values in sweep.items():
+        if not isinstance(values, tuple | list) or not values:
+            raise ValueError(f"--sweep takes FIELD=(VALUE, VALUE, ...), such as alpha=(0.5,2.5), got {name}={values!r}")
+    combinations = [values for values in product(*sweep.values()) for _ in range(seeds)]
+    return dict(zip(sweep, zip(*combinations, strict=True), strict=True))
+
+
 def train(
     agent: str,
     dataset: str,
@@ -33,14 +49,22 @@ def train(
     seed: int,
     population: int | None,
     settings: tuple[str, ...],
+    sweep: tuple[str, ...],
     eval_every: int,
     save_every: int,
     device: str,
     precision: str,
 ) -> Path:
-    """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint."""
+    """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint.
+
+    sweep: FIELD=(VALUE, ...); a population holds every combination, `population` times, by default once. Each member
+    has a folder of its own in `out`, with its evaluations and at the end its checkpoint.
+    """
     if agent not in AGENTS:
         raise ValueError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}")
+    swept = grid(parse_settings(sweep), population or 1)
+    if swept:
+        population = len(next(iter(swept.values())))
     data = open_packed(dataset) if is_packed(dataset) else load_dataset(dataset)
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
@@ -55,16 +79,33 @@ def train(
             precision=precision,
             verbose=1,
             **parse_settings(settings),
+            **swept,
         )
     learner.tensorboard_log = str(out / "logs")
     learner.verbose = 0  # the progress bar shows the losses; the files have all
     out.mkdir(parents=True, exist_ok=True)
     callbacks: list = [SaveLatest(latest, save_every)]
-    if data.env_id is not None and population is None:
+    if data.env_id is not None:
         callbacks.append(Evaluation(lambda: make_env(data), eval_every, out / "evaluations.csv"))
     remaining = max(steps - learner.num_timesteps, 0)
     learner.learn_offline(data, remaining, callback=callbacks, progress_bar=True)
+    for member in range(learner.population or 0):
+        learner.member(member).save(member_path(final, member))
+    if learner.population:
+        print(members_table(learner, out / "evaluations.csv"))
     return learner.save(final)
+
+
+def members_table(learner: Agent, evaluations: Path) -> str:
+    """What each member has of the sweep, and its returns, last and mean of the last three."""
+    names = learner.config.sweeps()
+    lines = ["member  " + "".join(f"{name:>16}" for name in names) + f"{'last':>10}{'mean of 3':>12}"]
+    for member in range(learner.population or 0):
+        curve = [point.return_mean for point in read_curve(member_path(evaluations, member))]
+        returns = f"{curve[-1]:>10.1f}{np.mean(curve[-3:]):>12.1f}" if curve else f"{'-':>10}{'-':>12}"
+        values = "".join(f"{getattr(learner.config, name)[member]:>16g}" for name in names)
+        lines.append(f"{member:<8}{values}{returns}")
+    return "\n".join(lines)
 
 
 def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int, out: Path, eval_every: int) -> Path:
