@@ -188,3 +188,10 @@ def test_console_script_shows_its_commands():
     result = subprocess.run([sys.executable, "-m", "zoo", "--help"], capture_output=True, text=True, check=True)
     for command in ("demo", "train", "finetune", "evaluate", "export", "data"):
         assert command in result.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    line = f"{sys.executable} -m zoo data info hopper-medium-replay | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.stdout == "hopper-medium-replay\n"
+    assert done.stderr == ""

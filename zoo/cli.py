@@ -149,6 +149,9 @@ def main() -> None:
     """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
     try:
         app.cli(prog="zoo", description=__doc__)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"\nzoo: {stop or 'stopped'}", file=sys.stderr)
         sys.exit(130)
