@@ -36,8 +36,8 @@ class Agent(nn.Module):
     population: train so many independent members at once; None is one ordinary agent, without a population axis.
     device: "auto" takes the GPU if there is one. precision: "fp32", or "bf16" matrix products where the CPU has them.
     verbose: 1 prints the log. tensorboard_log: folder for TensorBoard and CSV files.
-    preset: a named variant in place of the settings for the dataset's name, such as "simple-ingredients". As an attribute
-        it says what was taken, and a checkpoint keeps it: that variant, the dataset's name, or None for the defaults.
+    preset: a named variant in place of the settings for the dataset's name, such as "simple-ingredients". The attribute
+        says what was taken, and checkpoints keep it: that variant, the dataset's name, or None for the defaults.
     policy_kwargs, settings: fields of the agent's Config; they win over the preset of the dataset's name.
     """
 
