@@ -1,11 +1,10 @@
 """Reading the papers' specifications: their tables, and what a table claims about an agent's preset."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pytest
 
 from agents import AGENTS
 from agents.config import load_preset
@@ -41,8 +40,8 @@ def read_tables(name: str, text: str) -> list[Table]:
                     break
                 rows.append(cells(row))
             after = next((row for row in rest if row), "")
-            number = re.match(r"[\d.]*", heading).group().rstrip(".")
-            tables.append(Table(f"{name} {number}", heading, before, after, cells(lines[i - 1]), rows))
+            section = search(r"^[\d.]*", heading).group().rstrip(".")
+            tables.append(Table(f"{name} {section}", heading, before, after, cells(lines[i - 1]), rows))
     return tables
 
 
@@ -55,6 +54,12 @@ def number(cell: str) -> float | None:
     return None if cell in ("-", "–") else float(cell.replace(" ", ""))
 
 
+def search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    assert match, f"nothing of the form {pattern!r} in {text[:200]!r}"
+    return match
+
+
 def reward(cell: str) -> tuple[float, float]:
     """(scale, shift) of "raw", "x100", "100 r", "r - 1", "10 r - 5" or "4 (r - 0.5)"."""
     form = cell.replace(" ", "")
@@ -62,7 +67,7 @@ def reward(cell: str) -> tuple[float, float]:
         return 1.0, 0.0
     if plain := re.fullmatch(r"x([\d.]+)|([\d.]+)r", form):
         return float(plain.group(1) or plain.group(2)), 0.0
-    factor, bracket, shift = re.fullmatch(r"([\d.]*)(\(?)r-([\d.]+)\)?", form).groups()
+    factor, bracket, shift = search(r"^([\d.]*)(\(?)r-([\d.]+)\)?$", form).groups()
     scale = float(factor or 1)
     return scale, -float(shift) * (scale if bracket else 1.0)
 
@@ -80,10 +85,9 @@ class Claim(NamedTuple):
         config = AGENTS[self.agent].Config.build(load_preset(self.agent, f"{self.dataset}-v2", self.variant))
         setting = getattr(config, self.field)
         got = self.of(setting)
-        if isinstance(self.value, float) and isinstance(got, float | int) and not isinstance(got, bool):
-            if got == pytest.approx(self.value, rel=1e-6, abs=0.0):
-                return None
-        elif got == self.value:
+        if got == self.value:
+            return None
+        if isinstance(self.value, float) and isinstance(got, float) and math.isclose(got, self.value, rel_tol=1e-6):
             return None
         return f"{self.agent} on {self.dataset}: {self.field} is {setting}, the table has {self.value}"
 
