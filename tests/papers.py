@@ -89,7 +89,8 @@ class Claim(NamedTuple):
             return None
         if isinstance(self.value, float) and isinstance(got, float) and math.isclose(got, self.value, rel_tol=1e-6):
             return None
-        return f"{self.agent} on {self.dataset}: {self.field} is {setting}, the table has {self.value}"
+        printed = "" if got is setting else f", as the table prints it {got}"
+        return f"{self.agent} on {self.dataset}: {self.field} is {setting}{printed}, the table has {self.value}"
 
 
 Reader = Callable[[Table], Iterator[Claim]]

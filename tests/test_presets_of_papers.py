@@ -127,7 +127,9 @@ def test_every_table_has_a_reader_or_a_reason():
     listed = Counter({section: len(readers) for section, readers in READERS.items()})
     for sections in UNREAD.values():
         listed.update(sections)
-    assert found == listed, "the papers have a table more or less: give it a reader in READERS or a reason in UNREAD"
+    new, gone = dict(found - listed), dict(listed - found)
+    assert not new, f"a table without a reader (READERS) or a reason (UNREAD): {new}"
+    assert not gone, f"the papers have this table no more: {gone}"
 
 
 def check(place: str, claims: Iterator[Claim]) -> None:
@@ -170,7 +172,8 @@ def test_every_setting_of_every_preset_is_read_somewhere_in_the_papers():
     read = {(claim.agent, claim.variant, claim.dataset, claim.field) for claim in found}
     read |= {(agent, variant, "any", field) for agent, variant, _, field in read if variant}
     read |= {(agent, variant, "any", field) for agent, variant, _, field in preset_settings() if field in FORMS}
-    assert set(preset_settings()) - read == set()
+    unread = set(preset_settings()) - read
+    assert not unread, f"no table and no sentence says this: {sorted(map(str, unread))}"
 
 
 def preset_settings() -> Iterator[tuple[str, str | None, str, str]]:
