@@ -36,7 +36,8 @@ class Agent(nn.Module):
     population: train so many independent members at once; None is one ordinary agent, without a population axis.
     device: "auto" takes the GPU if there is one. precision: "fp32", or "bf16" matrix products where the CPU has them.
     verbose: 1 prints the log. tensorboard_log: folder for TensorBoard and CSV files.
-    preset: a named variant in place of the settings for the dataset's name, such as "simple-ingredients".
+    preset: a named variant in place of the settings for the dataset's name, such as "simple-ingredients". The attribute
+        says what was taken, and checkpoints keep it: that variant, the dataset's name, or None for the defaults.
     policy_kwargs, settings: fields of the agent's Config; they win over the preset of the dataset's name.
     """
 
@@ -76,8 +77,10 @@ class Agent(nn.Module):
         self.precision = compute.check_precision(precision, self.device)
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
-        if known and verbose:
-            print(f"{type(self).__name__}: the paper's settings for {preset or self.spec.name}: {known}")
+        self.preset = preset or (self.spec.name if known else None)
+        if verbose and not loading:
+            taken = f"the paper's settings for {self.preset}: {known}"
+            print(f"{type(self).__name__}:", taken if self.preset else f"no preset for {self.spec.name}: the defaults")
 
         self.hyper = self.config.tensors(self.device, dtype)
         self.layout = Layout(self.columns, self.spec.observation_size, self.spec.action_size)

@@ -135,15 +135,17 @@ def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[st
     """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
 
     A dataset's own table wins over its family's ("hopper"). The version suffix of a D4RL name does not count.
-    variant: a table of another name to take instead. Raises ValueError where there is none.
+    variant: a table of another name to take instead; where it has a table of the dataset's name inside, that wins.
+    Raises ValueError where there is no such variant.
     """
     file = resources.files("agents") / "presets" / f"{agent.lower()}.toml"
     tables = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    name = dataset.rsplit("-v", 1)[0]
     if variant is not None:
         if variant not in tables:
             raise ValueError(f"{agent} has no preset {variant!r}; it has {', '.join(tables) or 'none'}")
-        return tables[variant]
-    name = dataset.rsplit("-v", 1)[0]
+        table = tables[variant]
+        return {field: value for field, value in table.items() if not isinstance(value, dict)} | table.get(name, {})
     if name not in tables:
         return {}
     return tables.get(name.split("-", 1)[0], {}) | tables[name]

@@ -99,6 +99,7 @@ def save_agent(agent: Agent, path: str | os.PathLike) -> Path:
         "population": agent.population,
         "dtype": str(agent.dtype).removeprefix("torch."),
         "precision": agent.precision,
+        "preset": agent.preset,
         "config": dataclasses.asdict(agent.config),
         "dataset": dataclasses.asdict(agent.spec),
         "counters": extra,
@@ -128,6 +129,7 @@ def load_agent(cls: type[AgentType], path: str | os.PathLike, device: str | torc
         precision=config["precision"],
         **config["config"],
     )
+    agent.preset = config.get("preset")  # older checkpoints do not say
     load_agent_tensors(agent, tensors, path)
     agent.load_state_dict({**agent.state_dict(), **config["counters"]})
     return agent
@@ -141,6 +143,7 @@ def member(agent: AgentType, index: int) -> AgentType:
     single = type(agent)(
         agent.spec, seed=agent.seed, device=agent.device, dtype=agent.dtype, precision=agent.precision, **settings
     )
+    single.preset = agent.preset
     own, theirs = agent_tensors(single), agent_tensors(agent)
     shapes = expected_tensors(single, theirs)
     for group, tensors in theirs.items():

@@ -1,11 +1,13 @@
 """The papers' per-dataset settings: complete, valid, and found by the dataset's name."""
 
+import json
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from agents import AGENTS, PARS, TD3BC
+from agents import AGENTS, IQL, PARS, TD3BC
 from agents.config import load_preset
 from tests.data import toy_dataset
 
@@ -45,11 +47,19 @@ def test_pars_presets_are_the_papers():
 
 
 def test_a_variant_is_asked_for_by_name_and_an_unknown_one_is_refused():
-    agent = TD3BC(toy_dataset(name="antmaze-umaze-v2"), preset="simple-ingredients", batch_size=32)
+    agent = TD3BC(toy_dataset(name="hopper-medium-v2"), preset="simple-ingredients", batch_size=32)
     assert (agent.config.pessimism, agent.config.policy_noise, agent.config.actor_tau) == (0.5, 0.2, 1.0)
-    assert (agent.config.reward_shift, agent.config.batch_size) == (0.0, 32)  # not the dataset's own; settings win
+    assert (agent.config.reward_shift, agent.config.batch_size) == (0.0, 32)  # settings win
     with pytest.raises(ValueError, match=r"TD3BC has no preset 'modern'; it has .*simple-ingredients"):
         TD3BC(toy_dataset(), preset="modern")
+
+
+def test_a_variant_may_have_a_table_for_the_dataset_and_does_not_take_the_datasets_own():
+    # Cetin et al. 2024, figure 7: lambda 0 and advantages up to 1 on AntMaze. IQL's own temperature there is 0.1.
+    maze = IQL.Config.build(load_preset("IQL", "antmaze-large-play-v0", "simple-ingredients"))
+    assert (maze.pessimism, maze.max_advantage, maze.reward_shift, maze.temperature) == (0.0, 1.0, -1.0, 0.5)
+    # Its name begins like theirs, but its rewards are not D4RL's.
+    assert load_preset("IQL", "antmaze-large-navigate-v0", "simple-ingredients")["pessimism"] == 0.5
 
 
 def test_a_dataset_without_a_preset_gets_the_defaults():
@@ -62,8 +72,12 @@ def test_a_dataset_without_a_preset_gets_the_defaults():
 def test_every_table_of_every_preset_file_builds_a_config(cls):
     tables = tomllib.loads((PRESETS / f"{cls.__name__.lower()}.toml").read_text())
     assert tables
-    for name in tables:
-        cls.Config.build(load_preset(cls.__name__, name))
+    for name, table in tables.items():
+        cls.Config.build(load_preset(cls.__name__, name, name))
+        for dataset in (key for key, value in table.items() if isinstance(value, dict)):
+            cls.Config.build(load_preset(cls.__name__, dataset, name))
+        if not any(isinstance(value, dict) for value in table.values()):
+            cls.Config.build(load_preset(cls.__name__, name))
 
 
 def test_an_agent_takes_the_preset_of_its_dataset_says_so_and_lets_settings_win(capsys):
@@ -71,3 +85,18 @@ def test_an_agent_takes_the_preset_of_its_dataset_says_so_and_lets_settings_win(
     assert agent.config.reward_scale == 10_000.0
     assert agent.config.beta == 0.5
     assert "the paper's settings for antmaze-umaze-v2" in capsys.readouterr().out
+
+
+def test_an_agent_and_its_checkpoint_say_which_preset_was_taken(tmp_path, capsys):
+    small = {"critic_hidden": (4,), "actor_hidden": (4,)}
+    taken = PARS(toy_dataset(name="antmaze-umaze-v2"), **small)
+    variant = PARS(toy_dataset(name="antmaze-umaze-v2"), preset="antmaze", **small)
+    none = PARS(toy_dataset(name="my-robot"), verbose=1, **small)
+    assert "PARS: no preset for my-robot: the defaults" in capsys.readouterr().out
+    assert (taken.preset, variant.preset, none.preset) == ("antmaze-umaze-v2", "antmaze", None)
+    path = variant.save(tmp_path / "variant.zip")
+    with zipfile.ZipFile(path) as file:
+        assert json.loads(file.read("config.json"))["preset"] == "antmaze"
+    loaded = PARS.load(path)
+    assert (loaded.preset, loaded.config) == ("antmaze", variant.config)
+    assert PARS.load(none.save(tmp_path / "none.zip")).preset is None
