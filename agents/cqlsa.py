@@ -23,6 +23,7 @@ from policies.mlp import Norm
 
 @dataclasses.dataclass(frozen=True)
 class CQLSAConfig(SelectiveConfig, CQLConfig):
+    normalize_observations: bool = True  # CQL's own, which the other base would hide
     critic_norm: Norm = "before"
     coefficient_lr: Hyper = 1e-8
     cloning_weight: Hyper = 0.0  # of |a_pi - a|^2 in the actor's loss; AntMaze: 0.5
