@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.base import Agent, Metrics
 from agents.batch import Batch
 from agents.config import AgentConfig, Hyper
-from agents.losses import affine, per_member, polyak_, squared_errors, td_target
+from agents.losses import per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam, minimize
 from policies import Critic, DeterministicActor, Policy, minimum
 from policies.mlp import Norm
@@ -36,8 +36,6 @@ class ActorCriticConfig(AgentConfig):
     target_noise_clip: Hyper = 0.5
     policy_delay: int = 2  # critic updates for each actor update
     target_delay: int = 2  # critic updates for each step of the targets
-    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
-    reward_shift: Hyper = 0.0
     cosine_steps: int = 0  # the actor's learning rate falls to 0 over so many offline updates; 0: it is constant
     search_noise: float = 0.2  # spread of the candidates of evaluation sampling
     # Online:
@@ -47,7 +45,7 @@ class ActorCriticConfig(AgentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("actor_lr", "critic_lr", "reward_scale"):
+        for name in ("actor_lr", "critic_lr"):
             self.check_positive(name)
         for name in ("gamma", "tau") if self.online_gamma is None else ("gamma", "online_gamma", "tau"):
             self.check_between(name, 0.0, 1.0)
@@ -109,10 +107,6 @@ class ActorCritic(Agent):
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         raise NotImplementedError
-
-    def scaled_rewards(self, batch: Batch) -> Tensor:
-        """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
-        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     @torch.no_grad()
     def target_actions(self, next_observations: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from agents import acting, compute, run, saving, training
 from agents.batch import COLUMNS, Batch
 from agents.config import AgentConfig, load_preset
 from agents.draws import Draws
+from agents.losses import affine
 from agents.optim import Adam
 from agents.replay import Layout, Table
 from agents.spec import Dataset, DataSpec
@@ -148,6 +149,10 @@ class Agent(nn.Module):
     def starting_rows(self, table: Table, dataset: Dataset) -> Tensor:
         """Indices of the dataset's rows that the online buffer begins with."""
         return training.starting_rows(self.config, dataset).to(self.device)
+
+    def scaled_rewards(self, batch: Batch) -> Tensor:
+        """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
+        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     def begin_update(self) -> None:
         """What every update begins with: it counts, and spectral norms are brought up to date."""

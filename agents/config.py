@@ -26,6 +26,8 @@ class AgentConfig:
     batch_size: int = 256
     normalize_observations: bool = False  # by mean and std + 1e-3 of the dataset
     evaluation_samples: int = 1  # candidates that the critics choose from when acting; 1: the actor's own action
+    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
+    reward_shift: Hyper = 0.0
     # Online:
     online_buffer: OnlineBuffer = "half"
     buffer_size: int = 1_000_000  # online transitions kept, beside the rows that the buffer began with
@@ -43,6 +45,7 @@ class AgentConfig:
                 raise TypeError(f"{type(self).__name__}.{field.name} must be a whole number, got {value!r}")
         for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step", "part_episodes"):
             self.check_at_least(name, 1)
+        self.check_positive("reward_scale")
         self.check_at_least("learning_starts", 0)
         self.check_between("offline_ratio", 0.0, 1.0)
         self.check_choices()

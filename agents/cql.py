@@ -19,7 +19,7 @@ from agents.base import Agent, Metrics
 from agents.batch import COLUMNS, Batch
 from agents.config import AgentConfig, Hyper
 from agents.draws import Draws
-from agents.losses import affine, per_member, polyak_, td_target
+from agents.losses import per_member, polyak_, td_target
 from agents.optim import Adam, minimize_together
 from agents.replay import Table
 from agents.return_floor import ReturnFloor
@@ -58,12 +58,10 @@ class CQLConfig(AgentConfig):
     # Cal-QL's floor, the discounted return of the data from the row on; online it is known once an episode has ended.
     # "sparse": an episode that did not terminate goes on with its last reward forever, as a failed search would.
     return_floor: Literal["none", "dense", "sparse"] = "none"
-    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
-    reward_shift: Hyper = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("actor_lr", "critic_lr", "reward_scale", "penalty_temperature"):
+        for name in ("actor_lr", "critic_lr", "penalty_temperature"):
             self.check_positive(name)
         for name in ("gamma", "tau"):
             self.check_between(name, 0.0, 1.0)
@@ -131,10 +129,6 @@ class CQL(Agent):
     def alpha(self) -> Tensor:
         """SAC's temperature, () or (P,)."""
         return self.hyper.entropy_weight * self.log_alpha.detach().exp()
-
-    def scaled_rewards(self, batch: Batch) -> Tensor:
-        """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
-        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     def update(self, batch: Batch) -> Metrics:
         self.begin_update()

@@ -45,7 +45,6 @@ class CQLSA(Selective, CQL):
     Config = CQLSAConfig
     config: CQLSAConfig
     columns = (*COLUMNS, "trusted")
-    scaled_rewards = CQL.scaled_rewards
 
     def build(self) -> None:
         super().build()

@@ -83,9 +83,6 @@ class Selective(Agent):
             self.filter = AdvantageFilter(size, self.spec.action_size, c.expectile, gamma, c.filter_lr)
             self.optimizers |= self.filter.optimizers
 
-    def scaled_rewards(self, batch: Batch) -> Tensor:
-        raise NotImplementedError
-
     # The trusted sub-dataset ----------------------------------------------------------------------------------------
 
     @property

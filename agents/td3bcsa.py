@@ -40,7 +40,6 @@ class TD3BCSA(Selective, ActorCritic):
 
     Config = TD3BCSAConfig
     config: TD3BCSAConfig
-    scaled_rewards = ActorCritic.scaled_rewards
 
     def build(self) -> None:
         super().build()

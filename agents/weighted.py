@@ -17,7 +17,7 @@ from agents.actor_critic import cosine
 from agents.base import Agent, Metrics
 from agents.batch import Batch
 from agents.config import AgentConfig, Hyper
-from agents.losses import affine, per_member, polyak_, squared_errors, td_target
+from agents.losses import per_member, polyak_, squared_errors, td_target
 from agents.optim import Adam
 from policies import BoxNormal, Critic, DeterministicActor, NormalActor, Pessimistic, Policy, mean, minimum
 from policies.critic import Aggregate
@@ -50,13 +50,11 @@ class WeightedConfig(AgentConfig):
     value_samples: int = 1  # of the policy's actions, where they are the advantage's baseline
     data_value: Literal["aggregate", "mean"] = "aggregate"  # the critics' opinion of the data's action
     target_noise_clip: float | None = None  # bound of the next action's deviation from the mean; None: no bound
-    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
-    reward_shift: Hyper = 0.0
     cosine_steps: int = 0  # the actor's learning rate falls to 0 over so many offline updates; 0: it is constant
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("actor_lr", "critic_lr", "reward_scale", "temperature", "max_weight"):
+        for name in ("actor_lr", "critic_lr", "temperature", "max_weight"):
             self.check_positive(name)
         for name in ("gamma", "tau"):
             self.check_between(name, 0.0, 1.0)
@@ -151,10 +149,6 @@ class Weighted(Agent):
     @property
     def critic(self) -> Critic:
         return self.policy.critic
-
-    def scaled_rewards(self, batch: Batch) -> Tensor:
-        """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
-        return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Each critic towards r + gamma * the targets' opinion of one action of the policy's; errors are summed."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from learning import append
+from learning import note
 from matplotlib.figure import Figure
 
 from agents import load
@@ -38,19 +38,7 @@ def finetune(path: Path, dataset_path: str | None, out: Path) -> None:
         if agent.env_steps not in STEPS:
             return True
         returns = evaluate(agent, lambda: make_env(dataset))
-        row = {
-            "label": path.name.split("_")[0],
-            "agent": type(agent).__name__,
-            "dataset": dataset.name,
-            "seed": agent.seed,
-            "step": agent.env_steps,
-            "return_mean": round(float(returns.mean()), 1),
-            "return_std": round(float(returns.std()), 1),
-            "seconds": round(time.perf_counter() - started),
-            "settings": "",
-        }
-        append(out, row)
-        print(row, flush=True)
+        note(out, path.name.split("_")[0], agent, agent.seed, agent.env_steps, returns, started, "")
         return True
 
     evaluation()

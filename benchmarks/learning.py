@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents import AGENTS
+from agents import AGENTS, Agent
 from zoo.datasets import load_dataset
 from zoo.envs import make_env
 from zoo.evaluation import evaluate
@@ -38,21 +38,9 @@ def train(args: argparse.Namespace) -> None:
         for step in range(args.every, args.steps + 1, args.every):
             agent.learn_offline(dataset, args.every)
             returns = evaluate(agent, lambda: make_env(dataset))
-            row = {
-                "label": args.label or args.agent,
-                "agent": args.agent,
-                "dataset": dataset.name,
-                "seed": seed,
-                "step": step,
-                "return_mean": round(float(returns.mean()), 1),
-                "return_std": round(float(returns.std()), 1),
-                "seconds": round(time.perf_counter() - started),
-                "settings": " ".join(args.set),
-            }
-            append(args.out, row)
-            print({key: row[key] for key in FIELDS[:-1]}, flush=True)
+            note(args.out, args.label or args.agent, agent, seed, step, returns, started, " ".join(args.set))
         if args.save:
-            agent.save(args.save / f"{row['label']}_{dataset.name}_{seed}.zip")
+            agent.save(args.save / f"{args.label or args.agent}_{dataset.name}_{seed}.zip")
 
 
 def emulate_bf16() -> None:
@@ -65,7 +53,22 @@ def emulate_bf16() -> None:
     torch.baddbmm = lambda bias, x, weight: baddbmm(bias, x.bfloat16().float(), weight.bfloat16().float())
 
 
-def append(path: Path, row: dict) -> None:
+def note(
+    path: Path, label: str, agent: Agent, seed: int, step: int, returns: np.ndarray, started: float, settings: str
+) -> None:
+    """One evaluation more in the file, and on the screen. returns: of its episodes. started: by perf_counter."""
+    row = {
+        "label": label,
+        "agent": type(agent).__name__,
+        "dataset": agent.spec.name,
+        "seed": seed,
+        "step": step,
+        "return_mean": round(float(returns.mean()), 1),
+        "return_std": round(float(returns.std()), 1),
+        "seconds": round(time.perf_counter() - started),
+        "settings": settings,
+    }
+    print(row, flush=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")

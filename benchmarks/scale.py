@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from learning import append
+from learning import note
 from scipy import stats
 
 from agents import IQL
@@ -52,19 +52,8 @@ def train(network: str, critics: int, args: argparse.Namespace) -> None:
             member = agent.member(seed)
             for candidates in CANDIDATES:
                 returns = evaluate(member, lambda: make_env(dataset), evaluation_samples=candidates)
-                row = {
-                    "label": f"{network}, {critics} critics",
-                    "agent": "IQL",
-                    "dataset": dataset.name,
-                    "seed": seed,
-                    "step": step,
-                    "return_mean": round(float(returns.mean()), 1),
-                    "return_std": round(float(returns.std()), 1),
-                    "seconds": round(time.perf_counter() - started),
-                    "settings": f"evaluation_samples={candidates}",
-                }
-                append(args.out, row)
-                print(row, flush=True)
+                settings = f"evaluation_samples={candidates}"
+                note(args.out, f"{network}, {critics} critics", agent, seed, step, returns, started, settings)
 
 
 def table(path: Path) -> str:

@@ -13,6 +13,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from zoo.evaluation import evaluate, evaluate_members
 
+EPISODES = 10  # of an evaluation
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -58,7 +60,9 @@ class Evaluation(BaseCallback):
     population every member is evaluated, and has a file of its own, see member_path.
     """
 
-    def __init__(self, make_env: Callable[[], gym.Env], every: int, path: Path, episodes: int = 10, seed: int = 100):
+    def __init__(
+        self, make_env: Callable[[], gym.Env], every: int, path: Path, episodes: int = EPISODES, seed: int = 100
+    ):
         super().__init__()
         self.make_env = make_env
         self.every = every

@@ -10,11 +10,10 @@ import numpy as np
 from agents import Agent, load
 from export.disagreement import Disagreement
 from export.guard import write_guard
-from zoo.callbacks import read_curve
+from zoo.callbacks import EPISODES, read_curve
 from zoo.datasets import load_dataset
 from zoo.scores import REFERENCES, normalized_score
 
-EPISODES = 10  # of an evaluation of zoo train and zoo finetune
 STUDENT = 2.262  # 97.5 % quantile of Student's t with 9 degrees of freedom
 
 

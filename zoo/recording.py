@@ -7,8 +7,6 @@ field for each column, in time order, of one episode.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import h5py
 import numpy as np
 from gymnasium.spaces import Box
 
+from agents.checkpoint import whole
 from zoo.checks import Array, DatasetValueError
 from zoo.d4rl import BOUNDS
 
@@ -213,23 +212,12 @@ def write_hdf5(path: Path, episodes: Iterable[Array], about: About) -> Path:
 
     Raises DatasetValueError where there are no episodes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
-        with h5py.File(temporary, "w") as file:
-            for rows in _chunks(episodes):
-                _append(file, rows)
-            if not len(file):
-                raise DatasetValueError(f"{path}: nothing was recorded. Record at least one transition.")
-            file.attrs.update(about)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path) as temporary, h5py.File(temporary, "w") as file:
+        for rows in _chunks(episodes):
+            _append(file, rows)
+        if not len(file):
+            raise DatasetValueError(f"{path}: nothing was recorded. Record at least one transition.")
+        file.attrs.update(about)
     return path
 
 
