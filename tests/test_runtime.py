@@ -366,6 +366,7 @@ JSON = st.recursive(
 @given(st.data(), st.sampled_from([METADATA, SECOND]), JSON)
 @example(None, METADATA | {"action_low": [float("nan"), 0.0]}, None)
 @example(None, METADATA | {"action_low": [5.0, 0.0]}, None)
+@example(None, METADATA | {"action_high": [0.5, 3.0]}, None)
 @example(None, SECOND | {"evaluation_samples": 10**12}, None)
 def test_any_metadata_give_a_sound_policy_or_an_error_that_names_the_file(tmp_path, data, metadata, value):
     if data is not None:
@@ -377,7 +378,8 @@ def test_any_metadata_give_a_sound_policy_or_an_error_that_names_the_file(tmp_pa
         assert str(path) in str(error)  # noqa: PT017
     else:
         actions = policy.predict(np.full(OBS, 9.0))
-        assert ((actions >= LOW) & (actions <= HIGH)).all()
+        assert ((actions >= policy.low) & (actions <= policy.high)).all()  # another sound box may have been drawn
+        assert np.isfinite([policy.low, policy.high]).all()
 
 
 def contract_beside(path: Path, **files: str) -> None:
