@@ -155,7 +155,7 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         print(f"\nzoo: {stop or 'stopped'}", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError, MemoryError) as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents import AGENTS, Agent, load
+from agents.footprint import check_population_fits
 from zoo.callbacks import Evaluation, SaveLatest, member_path, read_curve
 from zoo.datasets import load_dataset
 from zoo.envs import make_env, recorded_kwargs
@@ -71,6 +72,9 @@ def train(
         learner: Agent = AGENTS[agent].load(latest, device=device)
         print(f"going on from {latest} at step {learner.num_timesteps:,} of {steps:,}")
     else:
+        chosen = parse_settings(settings) | swept
+        if population is not None:
+            check_population_fits(AGENTS[agent], data, population, device, **chosen)
         learner = AGENTS[agent](
             data,
             seed=seed,
@@ -78,8 +82,7 @@ def train(
             device=device,
             precision=precision,
             verbose=1,
-            **parse_settings(settings),
-            **swept,
+            **chosen,
         )
     learner.tensorboard_log = str(out / "logs")
     learner.verbose = 0  # the progress bar shows the losses; the files have all
