@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -57,12 +58,11 @@ class PackedDataset:
 
         Raises OSError where the file has become shorter.
         """
-        rows = np.empty((len(indices), self.width), np.float32)
         size, file = 4 * self.width, self.file.fileno()
-        read = sum(os.preadv(file, [row.data], size * index) for row, index in zip(rows, indices.tolist(), strict=True))
-        if read != rows.nbytes:
+        rows = bytearray().join(map(os.pread, repeat(file), repeat(size), (size * indices).tolist()))
+        if len(rows) != size * len(indices):
             raise OSError(f"the file of {self.name} became shorter while it was read: write it again")
-        return rows
+        return np.frombuffer(rows, np.float32).reshape(-1, self.width)
 
     def column(self, name: str) -> Any:
         """A scalar column (N,), or a wide one that reads the rows of a slice when it is asked for them.
