@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -119,13 +119,19 @@ class ActorCritic(Agent):
         noise = (sigma * self.draws.normal("target_noise", pi)).clamp(-bound, bound)  # type: ignore[arg-type]
         return (pi + noise).clamp(-1.0, 1.0)
 
-    def update(self, batch: Batch) -> Metrics:
-        self.begin_update()
+    def begin_update(self) -> None:
+        super().begin_update()
+        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
+
+    def phase(self) -> tuple[Hashable, ...]:
+        return (self.actor_due, self.targets_due)
+
+    def gradient_step(self, batch: Batch) -> Metrics:
         loss, metrics = self.critic_loss(batch)
         minimize(loss, self.optimizers["critic"])
-        if self.updates % self.policy_delay == 0:
+        if self.actor_due:
             metrics |= self.update_actor(batch)
-        if self.updates % self.target_delay == 0:
+        if self.targets_due:
             self.update_targets()
         return metrics
 
@@ -136,7 +142,6 @@ class ActorCritic(Agent):
 
     def update_actor(self, batch: Batch) -> Metrics:
         """One step of the actor and of whatever moves with it."""
-        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         loss, metrics = self.actor_loss(batch)
         minimize(loss, self.optimizers["actor"])
         return metrics
@@ -148,6 +153,14 @@ class ActorCritic(Agent):
     @property
     def target_delay(self) -> int:
         return self.config.target_delay
+
+    @property
+    def actor_due(self) -> bool:
+        return self.updates % self.policy_delay == 0
+
+    @property
+    def targets_due(self) -> bool:
+        return self.updates % self.target_delay == 0
 
     def actor_lr_factor(self) -> float:
         """Share of actor_lr in force: a cosine over the offline updates where the config has one, 1 online."""

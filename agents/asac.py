@@ -114,15 +114,13 @@ class ASAC(Weighted):
 
     # Updates --------------------------------------------------------------------------------------------------------
 
-    def update(self, batch: Batch) -> Metrics:
+    def gradient_step(self, batch: Batch) -> Metrics:
         assert batch.leaves is not None
-        self.begin_update()
         half = batch.rewards.shape[-1] // 2
         uniform, drawn = batch.rows(slice(half)), batch.rows(slice(half, None))
         loss, metrics = self.critic_loss(uniform)
         minimize(loss, self.optimizers["critic"])
         loss = self.actor.cloning_errors(drawn.observations, drawn.actions).mean(-1)
-        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         minimize(loss, self.optimizers["actor"])
         self.update_targets()
         advantage = self.refresh(uniform, drawn)

@@ -10,6 +10,7 @@ The actor's loss is linear in alpha, so the gradient has a closed form and needs
 
 import dataclasses
 import math
+from collections.abc import Hashable
 from typing import Literal
 
 import torch
@@ -53,7 +54,7 @@ class ASPCConfig(ActorCriticConfig):
 
 
 class ASPC(ActorCritic):
-    """update is ActorCritic's."""
+    """gradient_step is ActorCritic's."""
 
     Config = ASPCConfig
     config: ASPCConfig
@@ -75,6 +76,25 @@ class ASPC(ActorCritic):
     def initialize(self) -> None:
         hidden_bias_(self.critic.trunk, 0.1)
         final_uniform_(self.critic.trunk, 3e-3)
+
+    def begin_update(self) -> None:
+        super().begin_update()
+        steps = max(self.config.alpha_lr_steps // self.alpha_period, 1)
+        decay = 0.01 ** min((self.updates // self.alpha_period - 1) / steps, 1.0)
+        if self.alpha_due:
+            self.optimizers["alpha"].scale_lr(self.config.alpha_interval * decay)
+
+    def phase(self) -> tuple[Hashable, ...]:
+        return (*super().phase(), self.alpha_due)
+
+    @property
+    def alpha_period(self) -> int:
+        """Updates for each step of raw_alpha."""
+        return self.policy_delay * self.config.alpha_interval
+
+    @property
+    def alpha_due(self) -> bool:
+        return self.updates % self.alpha_period == 0
 
     @property
     def alpha(self) -> Tensor:
@@ -113,19 +133,14 @@ class ASPC(ActorCritic):
         loss = alpha * q_term + bc
         metrics = {"actor/loss": loss.detach(), "actor/bc": bc.detach(), "actor/q": q.detach().mean(-1)}
 
-        period = self.policy_delay * self.config.alpha_interval
-        due = self.updates % period == 0
+        due = self.alpha_due
         slopes = torch.autograd.grad(q_term.sum(), optimizer.parameters, retain_graph=True) if due else ()
-        optimizer.scale_lr(self.actor_lr_factor())
         minimize(loss, optimizer)
         metrics["alpha/value"] = alpha
         if due:
             outer, outer_metrics = self.outer_loss(batch, weights, errors.detach(), q.detach().mean(-1))
             scores = torch.autograd.grad(outer.sum(), optimizer.parameters)
             self.raw_alpha.grad = self.raw_alpha_gradient(slopes, scores)
-            steps = max(self.config.alpha_lr_steps // period, 1)
-            decay = 0.01 ** min((self.updates // period - 1) / steps, 1.0)
-            self.optimizers["alpha"].scale_lr(self.config.alpha_interval * decay)
             self.optimizers["alpha"].step()
             metrics |= outer_metrics
         return metrics
@@ -175,5 +190,4 @@ class ASPC(ActorCritic):
             curvature = first / scale * (share2 * gradient / root)  # in this order no product leaves float32's range
             direction = slope / scale * (share1 - torch.where(root == 0.0, 0.0, curvature))
             total -= (score * direction).flatten(len(self.lead)).sum(-1)
-        rate = self.hyper.actor_lr * self.actor_lr_factor()
-        return rate * total * torch.sigmoid(self.raw_alpha)
+        return optimizer.rate.to(total) * total * torch.sigmoid(self.raw_alpha)

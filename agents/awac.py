@@ -32,12 +32,10 @@ class AWAC(Weighted):
 
     Config = AWACConfig
 
-    def update(self, batch: Batch) -> Metrics:
-        self.begin_update()
+    def gradient_step(self, batch: Batch) -> Metrics:
         loss, metrics = self.critic_loss(batch)
         minimize(loss, self.optimizers["critic"])
         loss, actor_metrics = self.cloning_loss(batch, self.sampled_advantage(batch))
-        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         minimize(loss, self.optimizers["actor"])
         self.update_targets()
         return metrics | actor_metrics

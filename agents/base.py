@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,7 +30,7 @@ CHUNK = 100_000  # rows that the normaliser looks at in one go
 
 
 class Agent(nn.Module):
-    """An offline-RL agent. Subclasses define Config, build, update and explore.
+    """An offline-RL agent. Subclasses define Config, build, gradient_step and explore.
 
     dataset: what it will learn from; gives the spaces, the normaliser's statistics and the name of the preset.
     env: for fine-tuning, may come later. seed: of weights, batches, draws and environment.
@@ -44,6 +44,7 @@ class Agent(nn.Module):
 
     Config: ClassVar[type[AgentConfig]]
     columns: ClassVar[tuple[str, ...]] = COLUMNS
+    uncapturable: ClassVar[str | None] = None  # why a GPU cannot record gradient_step, where it cannot
 
     policy: Policy
     optimizers: dict[str, Adam]
@@ -114,8 +115,12 @@ class Agent(nn.Module):
         """Makes self.policy, the agent's other modules and self.optimizers. Called once, under the agent's seed."""
         raise NotImplementedError
 
-    def update(self, batch: Batch) -> Metrics:
-        """One gradient step on every network that is due. Metrics are detached, on the device, () or (P,)."""
+    def gradient_step(self, batch: Batch) -> Metrics:
+        """One gradient step on every network that is due. Metrics are detached, on the device, () or (P,).
+
+        Nothing here may wait for the device, nor depend on the host but for what `phase` tells: a GPU records it once
+        for each phase and replays the record.
+        """
         raise NotImplementedError
 
     def explore(self, observations: Tensor) -> Tensor:
@@ -150,15 +155,17 @@ class Agent(nn.Module):
         """Indices of the dataset's rows that the online buffer begins with."""
         return training.starting_rows(self.config, dataset).to(self.device)
 
+    def begin_update(self) -> None:
+        """The host's part of an update: it counts. A paper sets here what follows a schedule, as tensors."""
+        self.updates += 1
+
+    def phase(self) -> tuple[Hashable, ...]:
+        """What tells this update's operations from other updates': the networks that are due, a warm-up, ..."""
+        return ()
+
     def scaled_rewards(self, batch: Batch) -> Tensor:
         """reward_scale * r + reward_shift, (B,). Datasets, buffers and logs hold the raw rewards."""
         return affine(batch.rewards, self.hyper.reward_scale, self.hyper.reward_shift)
-
-    def begin_update(self) -> None:
-        """What every update begins with: it counts, and spectral norms are brought up to date."""
-        self.updates += 1
-        for network in self.residual:
-            network.power_iteration_()
 
     # Learning -------------------------------------------------------------------------------------------------------
 
@@ -198,6 +205,17 @@ class Agent(nn.Module):
             self.set_env(env)
         training.finetune_online(self, dataset, total_timesteps, callback, log_interval, progress_bar)
         return self
+
+    def update(self, batch: Batch) -> Metrics:
+        """One update: of the counters and schedules, then of every network that is due."""
+        self.begin_update()
+        return self.device_step(batch)
+
+    def device_step(self, batch: Batch) -> Metrics:
+        """The device's part of an update: spectral norms are brought up to date, then gradient_step."""
+        for network in self.residual:
+            network.power_iteration_()
+        return self.gradient_step(batch)
 
     def sample(self, table: Table, size: int | None = None) -> Batch:
         """A uniform batch with replacement, on the device, normalised; (*lead, size) rows, by default batch_size."""

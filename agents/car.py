@@ -13,6 +13,7 @@ the rows of the agent's own batch, each replaced by a proposal with the probabil
 import dataclasses
 import math
 import warnings
+from collections.abc import Hashable
 
 import numpy as np
 import torch
@@ -67,12 +68,14 @@ class CAR(SPOT):
     Config = CARConfig
     config: CARConfig
     eps_ood: Tensor
+    eps_rate: Tensor
 
     def build(self) -> None:
         super().build()
         c, h = self.config, self.hyper
         self.reference = self.new_density()
         self.optimizers["reference"] = Adam(self.reference.parameters(), c.reference_lr)
+        self.register_buffer("eps_rate", torch.ones(()), persistent=False)  # weight of a new batch in eps_ood's measure
         self.register_buffer("eps_ood", torch.zeros(self.lead) + (0.0 if h.eps_ood is None else h.eps_ood))
         capacity = max(round(c.capacity * self.spec.transitions), c.batch_size)
         width = self.spec.observation_size + self.spec.action_size
@@ -90,28 +93,24 @@ class CAR(SPOT):
         """Whether the verifier still is the reference."""
         return self.offline_updates <= self.config.warmup_steps
 
-    def update(self, batch: Batch) -> Metrics:
-        self.begin_update()
-        metrics: Metrics = {}
+    def begin_update(self) -> None:
+        super().begin_update()
+        self.eps_rate.fill_(max(0.01, 1.0 / max(self.offline_updates, 1)))
         if not self.online and self.offline_updates == self.config.warmup_steps + 1:
             self.reference.load_state_dict(self.density.state_dict())
-        if self.warming:
-            if not self.online:
-                metrics |= self.fit_verifier(batch)
-            elif self.online_updates == 1:
-                warnings.warn(
-                    f"CAR goes online after {self.offline_updates} of its {self.config.warmup_steps} warm-up updates: "
-                    "its density of the data is not fitted yet, and stays as it is",
-                    stacklevel=2,
-                )
-        loss, critic_metrics = self.critic_loss(batch)
-        minimize(loss, self.optimizers["critic"])
-        metrics |= critic_metrics
-        if self.updates % self.policy_delay == 0:
-            metrics |= self.update_actor(batch)
-        if self.updates % self.target_delay == 0:
-            self.update_targets()
-        return metrics
+        if self.online and self.warming and self.online_updates == 1:
+            warnings.warn(
+                f"CAR goes online after {self.offline_updates} of its {self.config.warmup_steps} warm-up updates: "
+                "its density of the data is not fitted yet, and stays as it is",
+                stacklevel=3,
+            )
+
+    def phase(self) -> tuple[Hashable, ...]:
+        return (*super().phase(), self.warming)
+
+    def gradient_step(self, batch: Batch) -> Metrics:
+        metrics = self.fit_verifier(batch) if self.warming and not self.online else {}
+        return metrics | super().gradient_step(batch)
 
     def fit_verifier(self, batch: Batch) -> Metrics:
         """A step of the verifier, and of its measure of the data's own actions where eps_ood is left to it."""
@@ -120,14 +119,13 @@ class CAR(SPOT):
         nll = nll.detach()
         if self.hyper.eps_ood is None:
             quantile = nll.quantile(self.config.eps_quantile, dim=-1)
-            self.eps_ood.lerp_(quantile, max(0.01, 1.0 / self.offline_updates))
+            self.eps_ood.lerp_(quantile, self.eps_rate)
         return {"density/loss": nll.mean(-1)}
 
     def update_actor(self, batch: Batch) -> Metrics:
         """A step of the actor; after the warm-up, and offline, also of the reference."""
         pi = self.actor(batch.observations, self.dropout("dropout", batch.observations))  # (B, A)
         loss, metrics = self.policy_loss(batch, pi, self.density if self.warming else self.reference)
-        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         minimize(loss, self.optimizers["actor"])
         if not self.online and not self.warming:
             metrics |= self.propose(batch, pi.detach())

@@ -10,6 +10,7 @@ below what the behaviour is known to have earned from the state.
 
 import dataclasses
 import math
+from collections.abc import Hashable
 from typing import Literal
 
 import torch
@@ -130,8 +131,14 @@ class CQL(Agent):
         """SAC's temperature, () or (P,)."""
         return self.hyper.entropy_weight * self.log_alpha.detach().exp()
 
-    def update(self, batch: Batch) -> Metrics:
-        self.begin_update()
+    def phase(self) -> tuple[Hashable, ...]:
+        return (self.targets_due,)
+
+    @property
+    def targets_due(self) -> bool:
+        return self.updates % self.config.target_delay == 0
+
+    def gradient_step(self, batch: Batch) -> Metrics:
         actions, log_prob = self.actor.distribution(batch.observations).sample(
             self.draws.normal("policy_xi", batch.actions)
         )
@@ -143,7 +150,7 @@ class CQL(Agent):
             losses["multiplier"] = self.multiplier_loss(batch, gaps)
         minimize_together([(loss, self.optimizers[name]) for name, loss in losses.items()])
         metrics |= critic_metrics | self.after_step(batch)
-        if self.updates % self.config.target_delay == 0:
+        if self.targets_due:
             polyak_(list(self.target_critic.parameters()), list(self.critic.parameters()), self.hyper.tau)
         return metrics | {"alpha/loss": alpha_loss.detach(), "alpha/value": self.alpha}
 
@@ -155,7 +162,11 @@ class CQL(Agent):
         """mean alpha * log pi - min Q(s, a). actions (B, A) and log_prob (B,): the policy's."""
         q = self.aggregate(self.critic(batch.observations, actions))  # (B,)
         loss = (per_member(self.alpha, q) * log_prob - q).mean(-1)
-        return loss, {"actor/loss": loss.detach(), "actor/q": q.detach().mean(-1), "actor/entropy": -log_prob.mean(-1)}
+        return loss, {
+            "actor/loss": loss.detach(),
+            "actor/q": q.detach().mean(-1),
+            "actor/entropy": -log_prob.detach().mean(-1),
+        }
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
         """TD errors plus the weighted penalty, summed over the critics; equation 4. Also the penalties (E, B)."""

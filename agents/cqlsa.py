@@ -40,7 +40,7 @@ class CQLSAConfig(SelectiveConfig, CQLConfig):
 
 
 class CQLSA(Selective, CQL):
-    """update and critic_loss are CQL's."""
+    """gradient_step and critic_loss are CQL's."""
 
     Config = CQLSAConfig
     config: CQLSAConfig
@@ -50,12 +50,15 @@ class CQLSA(Selective, CQL):
         super().build()
         self.build_selection(1.5 * self.hyper.cql_alpha, self.hyper.gamma)
 
+    def annealing(self, online_share: float) -> float:
+        return math.cos(0.5 * math.pi * online_share)
+
     @torch.no_grad()
     def penalty_weight(self, batch: Batch) -> Tensor:
         """beta(s), zero where the row is not trusted; online it falls along a cosine."""
         assert batch.trusted is not None
-        anneal = math.cos(0.5 * math.pi * self.online_share)
-        return anneal * self.coefficient(batch.observations) * (batch.trusted if self.config.mask_cloning else 1.0)
+        trusted = batch.trusted if self.config.mask_cloning else 1.0
+        return self.annealed * self.coefficient(batch.observations) * trusted
 
     def actor_loss(self, batch: Batch, actions: Tensor, log_prob: Tensor) -> tuple[Tensor, Metrics]:
         loss, metrics = super().actor_loss(batch, actions, log_prob)
@@ -76,7 +79,7 @@ class CQLSA(Selective, CQL):
     def room(self, batch: Batch) -> Tensor:
         """log pi(a|s) - C_n(s), a mean over the dimensions, (B,); equations 5 and 6."""
         distribution = self.actor.distribution(batch.observations)
-        floor = self.threshold(distribution, torch.as_tensor(self.config.n_floor).to(batch.rewards))
+        floor = self.threshold(distribution, torch.full_like(self.n, self.config.n_floor))
         log_probs = torch.maximum(distribution.log_probs(batch.actions), floor)
         return (log_probs - self.threshold(distribution, self.n)).mean(-1)
 

@@ -87,8 +87,7 @@ class IQL(Weighted):
     def scaled_rewards(self, batch: Batch) -> Tensor:
         return self.reward_unit * super().scaled_rewards(batch)
 
-    def update(self, batch: Batch) -> Metrics:
-        self.begin_update()
+    def gradient_step(self, batch: Batch) -> Metrics:
         q = self.data_q(batch)
         loss, metrics = self.value_loss(batch, q)
         minimize(loss, self.optimizers["value"])
@@ -103,7 +102,6 @@ class IQL(Weighted):
 
     def update_actor(self, batch: Batch, advantage: Tensor) -> Metrics:
         loss, metrics = self.cloning_loss(batch, advantage)
-        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         minimize(loss, self.optimizers["actor"])
         return metrics
 

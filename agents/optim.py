@@ -17,17 +17,28 @@ class Adam(torch.optim.Adam):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: Hyper):
         self.rates = lr if isinstance(lr, tuple) else (lr,)
-        super().__init__(list(parameters), lr=max(self.rates), fused=True)
+        parameters = list(parameters)
+        device = parameters[0].device
+        # A tensor, so that a recorded step reads the rate of its day. The kernel of a GPU takes float32 only.
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        rate = torch.tensor(max(self.rates), dtype=dtype, device=device)
+        super().__init__(parameters, lr=rate, fused=True)
         share = torch.tensor(self.rates, dtype=torch.float64) / max(self.rates)
-        self.shares = [per_member(share.to(p), p) for p in self.parameters] if share.min() < 1.0 else []
+        self.share = (share if isinstance(lr, tuple) else share.squeeze(0)).to(device)  # () or (P,)
+        self.shares = [per_member(share.to(p), p) for p in parameters] if share.min() < 1.0 else []
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         return self.param_groups[0]["params"]
 
+    @property
+    def rate(self) -> Tensor:
+        """The learning rate in force, () or (P,)."""
+        return self.param_groups[0]["lr"] * self.share
+
     def scale_lr(self, factor: float) -> None:
         """Sets the learning rate to `factor` times the one given at the start."""
-        self.param_groups[0]["lr"] = factor * max(self.rates)
+        self.param_groups[0]["lr"].fill_(factor * max(self.rates))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for parameter in self.parameters:

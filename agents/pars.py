@@ -62,7 +62,7 @@ class PARSConfig(ActorCriticConfig):
 
 
 class PARS(ActorCritic):
-    """update is ActorCritic's; the losses are PARS's own, offline and online."""
+    """gradient_step is ActorCritic's; the losses are PARS's own, offline and online."""
 
     Config = PARSConfig
     config: PARSConfig

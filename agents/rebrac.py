@@ -36,7 +36,7 @@ class ReBRACConfig(ActorCriticConfig):
 
 
 class ReBRAC(ActorCritic):
-    """update is ActorCritic's."""
+    """gradient_step is ActorCritic's."""
 
     Config = ReBRACConfig
     columns = (*COLUMNS, "next_actions", "next_action_valid")

@@ -1,7 +1,7 @@
 """Transitions as one table on the device: a batch is a single gather."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -45,7 +45,12 @@ class Layout:
 
 
 class Table:
-    """Rows of transitions (capacity, width), filled from the start; `size` of them are valid."""
+    """Rows of transitions (capacity, width), filled from the start; `size` of them are valid.
+
+    resident: whether they lie in the device's memory.
+    """
+
+    resident: ClassVar[bool] = True
 
     def __init__(self, layout: Layout, capacity: int, device: torch.device, dtype: torch.dtype):
         self.layout = layout
@@ -115,6 +120,8 @@ class Packed(Protocol):
 
 class PackedTable(Table):
     """A table whose rows stay in a file: the same batches as from memory, gathered as they are asked for."""
+
+    resident = False
 
     def __init__(self, dataset: Packed, layout: Layout, device: torch.device, dtype: torch.dtype):
         self.layout = layout

@@ -9,6 +9,7 @@ beta is frozen and annealed to zero.
 
 import dataclasses
 import math
+from collections.abc import Hashable
 from typing import Literal
 
 import torch
@@ -68,6 +69,7 @@ class Selective(Agent):
 
     config: SelectiveConfig
     columns = (*COLUMNS, "trusted")
+    annealed: Tensor
     n: Tensor
     n_rises: Tensor
 
@@ -76,6 +78,7 @@ class Selective(Agent):
         c, size = self.config, self.spec.observation_size
         self.coefficient = Coefficient(size, bound, c.coefficient_hidden, self.lead)
         self.optimizers["coefficient"] = Adam(self.coefficient.parameters(), c.coefficient_lr)
+        self.register_buffer("annealed", torch.ones(()), persistent=False)  # the regulariser's share, 1 offline
         self.register_buffer("n", torch.full(self.lead, c.n_start))
         self.register_buffer("n_rises", torch.ones(self.lead, dtype=torch.bool))
         self.filter: AdvantageFilter | None = None
@@ -123,6 +126,21 @@ class Selective(Agent):
 
     # Updates --------------------------------------------------------------------------------------------------------
 
+    def begin_update(self) -> None:
+        super().begin_update()
+        self.annealed.fill_(self.annealing(self.online_share))
+
+    def annealing(self, online_share: float) -> float:
+        """The regulariser's share when online_share of its annealing is done: from 1 at 0 to 0 at 1."""
+        raise NotImplementedError
+
+    def phase(self) -> tuple[Hashable, ...]:
+        return (*super().phase(), self.n_due)
+
+    @property
+    def n_due(self) -> bool:
+        return self.updates % self.config.n_interval == 0
+
     @property
     def online_share(self) -> float:
         """Share of the online annealing that is done: 0 offline, then from 0 to 1 over anneal_steps updates."""
@@ -139,7 +157,7 @@ class Selective(Agent):
         assert trusted is not None
         loss = (room * trusted * beta).mean(-1)
         minimize(loss, self.optimizers["coefficient"], max_norm=self.config.coefficient_clip)
-        if self.updates % self.config.n_interval == 0:
+        if self.n_due:
             self.step_n((room * trusted).sum(-1), trusted.sum(-1))
         return {"coefficient/loss": loss.detach(), "coefficient/room": room.mean(-1), "coefficient/n": self.n.clone()}
 

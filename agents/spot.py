@@ -55,13 +55,15 @@ class SPOTConfig(ActorCriticConfig):
 
 
 class SPOT(ActorCritic):
-    """critic_loss and update are ActorCritic's."""
+    """critic_loss and gradient_step are ActorCritic's."""
 
     Config = SPOTConfig
     config: SPOTConfig
+    density_share: Tensor
 
     def build(self) -> None:
         super().build()
+        self.register_buffer("density_share", torch.ones(()), persistent=False)  # decay, as the update sees it
         self.density = self.new_density()
         self.optimizers["density"] = Adam(self.density.parameters(), self.config.density_lr)
 
@@ -102,8 +104,12 @@ class SPOT(ActorCritic):
         """-Q_1(s, pi) / mean|Q_1| + lambda * nll(s, pi); arXiv 2202.06239, equation 9. pi: (B, A)."""
         q = self.critic.first(batch.observations, pi)  # (B,)
         nll = self.nll(density, batch.observations, pi, self.draws).mean(-1)
-        loss = self.decay * self.hyper.density_weight * nll - scale_free(q).mean(-1)
+        loss = self.density_share * self.hyper.density_weight * nll - scale_free(q).mean(-1)
         return loss, {"actor/loss": loss.detach(), "actor/nll": nll.detach(), "actor/q": q.detach().mean(-1)}
+
+    def begin_update(self) -> None:
+        super().begin_update()
+        self.density_share.fill_(self.decay)
 
     @property
     def decay(self) -> float:

@@ -37,7 +37,7 @@ class TD3Config(ActorCriticConfig):
 
 
 class TD3(ActorCritic):
-    """critic_loss and update are ActorCritic's."""
+    """critic_loss and gradient_step are ActorCritic's."""
 
     Config = TD3Config
     config: TD3Config

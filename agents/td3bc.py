@@ -28,7 +28,7 @@ class TD3BCConfig(TD3Config):
 
 
 class TD3BC(TD3):
-    """critic_loss and update are TD3's, inherited from ActorCritic."""
+    """critic_loss and gradient_step are TD3's, inherited from ActorCritic."""
 
     Config = TD3BCConfig
 

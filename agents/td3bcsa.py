@@ -36,7 +36,7 @@ class TD3BCSAConfig(SelectiveConfig, ActorCriticConfig):
 
 
 class TD3BCSA(Selective, ActorCritic):
-    """critic_loss and update are ActorCritic's. The targets move with the actor, however rarely that is."""
+    """critic_loss and gradient_step are ActorCritic's. The targets move with the actor, however rarely that is."""
 
     Config = TD3BCSAConfig
     config: TD3BCSAConfig
@@ -49,6 +49,9 @@ class TD3BCSA(Selective, ActorCritic):
     def target_delay(self) -> int:
         return self.policy_delay
 
+    def annealing(self, online_share: float) -> float:
+        return 1.0 - online_share
+
     def update_actor(self, batch: Batch) -> Metrics:
         """-Q_1(s, pi) / mean|Q_1| + mean beta(s) (pi - a)^2; equations 13 to 15. Offline beta takes a step too."""
         assert batch.trusted is not None
@@ -57,9 +60,8 @@ class TD3BCSA(Selective, ActorCritic):
         with torch.set_grad_enabled(not self.online):
             beta = self.coefficient(batch.observations)  # (B,)
         errors = cloning_errors(pi, batch.actions)  # (B,)
-        pull = (1.0 - self.online_share) * beta.detach() * (batch.trusted if self.config.mask_cloning else 1.0)
+        pull = self.annealed * beta.detach() * (batch.trusted if self.config.mask_cloning else 1.0)
         loss = (pull * errors).mean(-1) - scale_free(q).mean(-1)
-        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
         minimize(loss, self.optimizers["actor"])
         metrics = {
             "actor/loss": loss.detach(),

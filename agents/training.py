@@ -9,8 +9,9 @@ import torch
 from stable_baselines3.common.type_aliases import MaybeCallback
 from tqdm import tqdm
 
-from agents.batch import CHOSEN
+from agents.batch import CHOSEN, Batch
 from agents.config import AgentConfig
+from agents.engine import Engine
 from agents.replay import Table
 from agents.run import Run, running
 from agents.spec import Dataset
@@ -28,9 +29,11 @@ def learn_offline(
         if not prepare(agent, table, run, log_interval, progress_bar):
             return
         agent.annotate(table, dataset)
+        engine = Engine.of(agent)
         metrics: Metrics = {}
         for _ in range(total_timesteps):
-            metrics = metrics | agent.update(agent.sample(table))  # the last of each: not every update moves the actor
+            # The last of each: not every update moves the actor.
+            metrics = metrics | engine.update(lambda: agent.sample(table), table.resident)
             agent.num_timesteps += 1
             if not run.step(1, metrics):
                 break
@@ -61,9 +64,15 @@ def finetune_online(
     replay = agent.replay
     agent.online = True
 
+    def draw() -> Batch:
+        if offline is None or not offline_size:
+            return agent.sample(replay)
+        return agent.sample_mixed(offline, replay, offline_size)
+
     with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
         env.seed((agent.seed + agent.env_steps) % 2**31)
         obs = np.asarray(env.reset())
+        engine = Engine.of(agent)
         metrics: Metrics = {}
         episodes = OnlineEpisodes(agent, replay, env.num_envs)
         for _ in range(0, total_timesteps, env.num_envs):
@@ -79,12 +88,8 @@ def finetune_online(
             run.callback.on_rollout_end()
             if agent.env_steps > config.learning_starts:
                 for _ in range(config.updates_per_step * env.num_envs):
-                    if offline is None or not offline_size:
-                        batch = agent.sample(replay)
-                    else:
-                        batch = agent.sample_mixed(offline, replay, offline_size)
                     agent.online_updates += 1
-                    metrics = metrics | agent.update(batch)
+                    metrics = metrics | engine.update(draw, resident=False)  # the buffer grows
             if not run.step(env.num_envs, metrics):
                 break
 
@@ -92,8 +97,9 @@ def finetune_online(
 def prepare(agent: Agent, table: Table, run: Run, log_interval: int, progress_bar: bool) -> bool:
     """What the agent prepares before its first gradient step, or the rest of it. False if it was interrupted."""
     todo = agent.preparation_steps - agent.prepared
+    engine = Engine.of(agent)
     for _ in tqdm(range(todo), desc="preparation", unit="step", disable=not progress_bar or not todo):
-        metrics = agent.prepare(table)
+        metrics = engine.run("preparation", lambda: agent.prepare(table)) if table.resident else agent.prepare(table)
         agent.prepared += 1
         if agent.prepared % log_interval == 0:
             run.log(metrics | {"time/preparation_steps": torch.tensor(agent.prepared)})

@@ -98,7 +98,7 @@ class SoftmaxWeights:
 
 
 class Weighted(Agent):
-    """A paper adds advantage and update."""
+    """A paper adds gradient_step, and what its advantage is."""
 
     config: WeightedConfig
 
@@ -193,6 +193,10 @@ class Weighted(Agent):
     def actor_masks(self, observations: Tensor) -> list[Tensor]:
         """Dropout of the actor in training; none."""
         return []
+
+    def begin_update(self) -> None:
+        super().begin_update()
+        self.optimizers["actor"].scale_lr(self.actor_lr_factor())
 
     def actor_lr_factor(self) -> float:
         """Share of actor_lr in force before this update's step: a cosine over the offline updates, 1 online."""

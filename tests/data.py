@@ -74,7 +74,7 @@ def whole(data: OfflineDataset, agent: Agent) -> Batch:
 def tiny(cls: type[Agent], data: OfflineDataset | None = None, **settings) -> Agent:
     """An agent with small networks and batches, for toy data unless others are given."""
     small = {name: value for name, value in SMALL.items() if name in cls.Config.names()}
-    return cls(data or toy_dataset(), device="cpu", **(small | settings))
+    return cls(data or toy_dataset(), **({"device": "cpu"} | small | settings))
 
 
 def prepared(cls: type[Agent], data: OfflineDataset, **settings) -> Agent:

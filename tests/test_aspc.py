@@ -88,7 +88,7 @@ def test_the_rate_of_alpha_falls_to_a_hundredth_over_a_million_critic_steps(inte
     aspc = agent(alpha_interval=interval)
     aspc.updates = update - 1
     aspc.update(toy_batch(4))
-    assert aspc.optimizers["alpha"].param_groups[0]["lr"] == pytest.approx(rate, rel=1e-9)
+    assert aspc.optimizers["alpha"].rate.item() == pytest.approx(rate, rel=1e-9)
 
 
 def test_one_step_of_alpha_is_a_step_of_adam_with_that_rate():
@@ -106,7 +106,7 @@ def test_alpha_stays_within_adams_bound_and_above_zero():
     start, rates, furthest = aspc.raw_alpha.item(), 0.0, 0.0
     for _ in range(40):
         aspc.update(toy_batch(4))
-        rates += aspc.optimizers["alpha"].param_groups[0]["lr"]
+        rates += aspc.optimizers["alpha"].rate.item()
         moved = abs(aspc.raw_alpha.item() - start)
         furthest = max(furthest, moved)
         assert moved <= 3.2 * rates

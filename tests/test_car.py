@@ -228,7 +228,7 @@ def test_the_measure_is_the_average_of_its_batches_quantiles_at_first():
         z = torch.randn(len(batch.rewards), 1, 2 * ACT, dtype=torch.float64)
         car.draws = FixedDraws(z=z, target_noise=0.0)
         medians.append(np.median(car.density(batch.observations, batch.actions, z).detach()))
-        car.updates += 1
+        car.begin_update()
         car.fit_verifier(batch)
         assert car.eps_ood.item() == pytest.approx(np.mean(medians), rel=1e-9)
 

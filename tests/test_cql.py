@@ -210,6 +210,7 @@ def test_online_the_penalty_falls_along_a_cosine(done, share):
     batch = toy_batch(4)._replace(trusted=torch.ones(4, dtype=torch.float64))
     offline = sa.penalty_weight(batch)
     sa.online, sa.online_updates = True, done
+    sa.begin_update()
     torch.testing.assert_close(sa.penalty_weight(batch), share * offline, rtol=1e-9, atol=1e-12)
 
 

@@ -232,6 +232,7 @@ def test_the_decay_acts_in_the_loss():
     losses = []
     for updates in (0, 5, 10):
         spot.online, spot.online_updates, spot.draws = True, updates, FixedDraws(z=0.5)
+        spot.begin_update()
         losses.append(spot.actor_loss(toy_batch())[0].item() + 1.0)  # without the Q term, whose share is -1
     assert losses[1] == pytest.approx(0.5 * losses[0])
     assert losses[2] == pytest.approx(0.2 * losses[0])

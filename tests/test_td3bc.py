@@ -156,13 +156,13 @@ def test_cosine_halves_the_actors_rate_half_way_and_ends_at_zero_and_returns_onl
     for _ in range(3):
         td3.update(toy_batch())
         td3.update(toy_batch())
-        rates.append(td3.optimizers["actor"].param_groups[0]["lr"])
+        rates.append(td3.optimizers["actor"].rate.item())
     assert rates == pytest.approx([0.05, 0.0, 0.0], abs=1e-15)
-    assert td3.optimizers["critic"].param_groups[0]["lr"] == 3e-4
+    assert td3.optimizers["critic"].rate.item() == 3e-4
     td3.online = True
     td3.update(toy_batch())
     td3.update(toy_batch())
-    assert td3.optimizers["actor"].param_groups[0]["lr"] == 0.1
+    assert td3.optimizers["actor"].rate.item() == 0.1
 
 
 def test_exploration_noise_is_in_half_boxes_and_stays_in_the_box():

@@ -215,6 +215,7 @@ def test_with_a_constant_beta_the_actors_gradient_is_td3bcs_over_its_alpha(onlin
     constant_(ssar.coefficient.trunk, LN2)
     if online_updates is not None:
         ssar.online, ssar.online_updates = True, online_updates
+        ssar.begin_update()
     plain.policy.load_state_dict(ssar.policy.state_dict())
     for mine, theirs in zip(actor_gradients(ssar, rows()), actor_gradients(plain, toy_batch(4)), strict=True):
         torch.testing.assert_close(mine, theirs / alpha, rtol=1e-6, atol=1e-9)
@@ -270,6 +271,7 @@ def test_cloning_is_annealed_linearly_online_or_never(steps, updates, expected):
     ssar.online_updates = updates
     for online, share in ((False, 1.0), (True, expected)):
         ssar.online = online
+        ssar.begin_update()
         loss = ssar.update_actor(at(0.5))["actor/loss"].item()
         assert loss + 1.0 == pytest.approx(share * 0.1, rel=1e-6, abs=1e-12)  # beta 0.4 times the error 0.25
         constant_(ssar.actor.trunk, 0.0)
