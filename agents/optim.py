@@ -17,15 +17,15 @@ class Adam(torch.optim.Adam):
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: Hyper):
         self.rates = lr if isinstance(lr, tuple) else (lr,)
-        parameters = list(parameters)
-        device = parameters[0].device
+        largest = max(self.rates)
+        super().__init__(list(parameters), lr=largest, fused=True)
         # A tensor, so that a recorded step reads the rate of its day. The kernel of a GPU takes float32 only.
+        device = self.parameters[0].device
         dtype = torch.float64 if device.type == "cpu" else torch.float32
-        rate = torch.tensor(max(self.rates), dtype=dtype, device=device)
-        super().__init__(parameters, lr=rate, fused=True)
-        share = torch.tensor(self.rates, dtype=torch.float64) / max(self.rates)
-        self.share = (share if isinstance(lr, tuple) else share.squeeze(0)).to(device)  # () or (P,)
-        self.shares = [per_member(share.to(p), p) for p in parameters] if share.min() < 1.0 else []
+        self.param_groups[0]["lr"] = torch.tensor(largest, dtype=dtype, device=device)
+        shares = [rate / largest for rate in self.rates]
+        self.share = torch.tensor(shares if isinstance(lr, tuple) else shares[0], dtype=torch.float64, device=device)
+        self.uneven = min(shares) < 1.0
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -46,25 +46,16 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        before = [p.clone() for p in self.parameters] if self.shares else []
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if len(gradients) == len(self.state) == len(self.parameters):
-            self.fused_step(gradients)
-        else:
-            super().step()  # which makes the state of every parameter with a gradient
-        for parameter, old, share in zip(self.parameters, before, self.shares, strict=False):
-            parameter.copy_(old.lerp(parameter, share))
-
-    def fused_step(self, gradients: list[Tensor]) -> None:
         """torch's kernel alone. Its optimizer does much more around it, which costs as much as three such kernels."""
-        group = self.param_groups[0]
-        parameters: list[Tensor] = [*self.parameters]
-        states = [self.state[p] for p in parameters]
+        moving: list[Tensor] = [p for p in self.parameters if p.grad is not None]
+        states = [self.state[p] or self.begin(p) for p in moving]
         steps = [state["step"] for state in states]
+        before = [p.clone() for p in moving] if self.uneven else []
+        group = self.param_groups[0]
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
-            parameters,
-            gradients,
+            moving,
+            [p.grad for p in moving if p.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -77,6 +68,15 @@ class Adam(torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
+        for parameter, old in zip(moving, before, strict=False):
+            parameter.copy_(old.lerp(parameter, per_member(self.share.to(parameter), parameter)))
+
+    def begin(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The moments of a parameter that has not moved yet, as torch's Adam keeps them."""
+        zero = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        self.state[parameter] = {"step": zero, **moments}
+        return self.state[parameter]
 
     def clip_gradients(self, max_norm: float, lead: int) -> None:
         """Scales each member's gradients so that their joint norm is at most max_norm. lead: population dimensions."""

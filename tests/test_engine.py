@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import agents.base
+import agents.car
 from agents import AGENTS, CQL, TD3, TD3BC, Agent
+from agents.draws import Draws
 from agents.engine import WARM_UPS, CudaGraphs, Engine
 from agents.replay import Table
 from tests.data import ToyEnv, assert_same_state, tiny, toy_dataset
@@ -147,6 +152,56 @@ def test_an_agent_that_cannot_be_recorded_says_why_and_one_on_a_cpu_has_nothing_
     agent.device = torch.device("cuda")
     with pytest.warns(UserWarning, match="Reluctant trains without CUDA graphs.*its paper asks the host"):
         assert Engine.of(agent).recorder is None
+
+
+class Abstract(Draws):
+    """Draws on torch's meta device, which has shapes and no numbers."""
+
+    def __init__(self, seed: int, device: torch.device):
+        self.generator, self.device = torch.Generator(), device
+
+    def normal(self, name, like):
+        return torch.empty(like.shape, dtype=like.dtype, device=self.device)
+
+    uniform = normal
+
+    def subset(self, name, lead, size, of):
+        return torch.empty(*lead, size, dtype=torch.long, device=self.device)
+
+    def indices(self, name, shape, below):
+        return torch.empty(shape, dtype=torch.long, device=self.device)
+
+
+class OnDevice(TorchDispatchMode):
+    """Refuses tensors of the host, also single numbers, whose value a record would keep."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        found = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor) and t.device.type != "meta"]
+        assert not found, f"{func} takes or makes a tensor on the host: {found}"
+        return out
+
+
+@EVERY
+@pytest.mark.parametrize("population", [None, 2])
+def test_an_update_lies_on_its_device_and_asks_no_value_of_it(cls, population, monkeypatch):
+    monkeypatch.setattr(agents.base, "Draws", Abstract)
+    monkeypatch.setattr(agents.car, "Draws", Abstract)
+    monkeypatch.setattr(torch, "_fused_adam_", lambda *args, **kwargs: None)  # has no shapes of its own
+    rates = {} if population is None else {"actor_lr": (1e-2, 1e-3)}
+    data = toy_dataset()
+    agent = tiny(cls, data, population=population, device="meta", **rates)
+    table = Table.of(data, agent.layout, agent.device, agent.dtype)
+    for online in (False, True):
+        agent.online = online
+        for _ in range(6):
+            agent.online_updates += online
+            agent.begin_update()
+            with OnDevice():
+                agent.device_step(agent.sample(table))
+    if agent.preparation_steps:
+        with OnDevice():
+            agent.prepare(table)
 
 
 # With a GPU
