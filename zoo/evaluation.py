@@ -153,14 +153,15 @@ def _play(groups: Sequence[Group | Worker], predict: Predict, seeds: list[int]) 
             raise ValueError(f"predict gave {len(actions)} actions for {running.size} observations")
         for group, share, _ in turns:
             group.step(actions[share])
+        ended = False
         for group, _, mine in turns:
             rows = group.rows()
             observations[mine] = rows["observation"]
             returns[mine] += rows["reward"]
-            over[mine] = rows["over"]
             if rows["over"].any():
-                told[mine], successes[mine] = rows["told"], rows["success"]
-        if over[running].any():
+                over[mine], told[mine], successes[mine] = rows["over"], rows["told"], rows["success"]
+                ended = True
+        if ended:
             running = running[~over[running]]
             turns = _turns(groups, running)
     return Rollouts(returns, successes if told.any() else None)
