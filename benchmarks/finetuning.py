@@ -12,6 +12,7 @@ Each row is the return of 10 deterministic episodes from reset seeds 100 to 109,
 import argparse
 import csv
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ from matplotlib.figure import Figure
 from agents import load
 from zoo.datasets import load_dataset
 from zoo.envs import make_env
-from zoo.evaluation import evaluate
+from zoo.evaluation import Evaluator
 
 CSV = Path(__file__).parent / "finetuning.csv"
 PICTURE = CSV.with_suffix(".png")
 STEPS = (*range(0, 5_000, 1_000), *range(5_000, 20_001, 2_500))
 
 
-def finetune(path: Path, dataset_path: str | None, out: Path) -> None:
+def finetune(path: Path, dataset_path: str | None, out: Path, workers: int) -> None:
     agent = load(path)
     dataset = load_dataset(dataset_path or agent.spec.name)
     started = time.perf_counter()
@@ -37,12 +38,13 @@ def finetune(path: Path, dataset_path: str | None, out: Path) -> None:
     def evaluation(*_: object) -> bool:
         if agent.env_steps not in STEPS:
             return True
-        returns = evaluate(agent, lambda: make_env(dataset))
+        returns = evaluator.evaluate(agent)
         note(out, path.name.split("_")[0], agent, agent.seed, agent.env_steps, returns, started, "")
         return True
 
-    evaluation()
-    agent.finetune_online(make_env(dataset), STEPS[-1], callback=evaluation, dataset=dataset)
+    with Evaluator(partial(make_env, agent.spec), workers) as evaluator:
+        evaluation()
+        agent.finetune_online(make_env(dataset), STEPS[-1], callback=evaluation, dataset=dataset)
 
 
 def curves(path: Path) -> dict[str, dict[int, np.ndarray]]:
@@ -89,6 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("checkpoints", type=Path, nargs="*")
     parser.add_argument("--dataset", help="path or name, where the checkpoint's own name does not find it")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
     parser.add_argument("--plot", action="store_true", help=f"draw the curves into {PICTURE.name} instead")
@@ -100,6 +103,6 @@ if __name__ == "__main__":
         plot(options.out, PICTURE)
     elif options.checkpoints:
         for checkpoint in options.checkpoints:
-            finetune(checkpoint, options.dataset, options.out)
+            finetune(checkpoint, options.dataset, options.out, options.workers)
     else:
         parser.error("name checkpoints, or give --table or --plot")

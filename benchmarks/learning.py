@@ -11,6 +11,7 @@ import argparse
 import ast
 import csv
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from agents import AGENTS, Agent
 from zoo.datasets import load_dataset
 from zoo.envs import make_env
-from zoo.evaluation import evaluate
+from zoo.evaluation import Evaluator
 
 CSV = Path(__file__).parent / "learning.csv"
 FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_std", "seconds", "settings")
@@ -35,10 +36,12 @@ def train(args: argparse.Namespace) -> None:
         make_env(dataset).close()  # an environment that is not installed shows now, not after the first training steps
         agent = AGENTS[args.agent](dataset, seed=seed, **settings)
         started = time.perf_counter()
-        for step in range(args.every, args.steps + 1, args.every):
-            agent.learn_offline(dataset, args.every)
-            returns = evaluate(agent, lambda: make_env(dataset))
-            note(args.out, args.label or args.agent, agent, seed, step, returns, started, " ".join(args.set))
+        with Evaluator(partial(make_env, agent.spec), args.workers) as evaluator:
+            evaluator.start()
+            for step in range(args.every, args.steps + 1, args.every):
+                agent.learn_offline(dataset, args.every)
+                returns = evaluator.evaluate(agent)
+                note(args.out, args.label or args.agent, agent, seed, step, returns, started, " ".join(args.set))
         if args.save:
             agent.save(args.save / f"{args.label or args.agent}_{dataset.name}_{seed}.zip")
 
@@ -110,6 +113,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--save", type=Path, help="folder for the final checkpoints")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
     parser.add_argument("--emulate-bf16", action="store_true", help="round the operands of matrix products to bf16")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")

@@ -12,6 +12,7 @@ the actor's own action and of the best of 50 candidates.
 import argparse
 import csv
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy import stats
 from agents import IQL
 from zoo.datasets import load_dataset
 from zoo.envs import make_env
-from zoo.evaluation import evaluate
+from zoo.evaluation import Evaluator
 
 CSV = Path(__file__).parent / "scale.csv"
 DATASET = "hopper-medium-replay"
@@ -46,14 +47,15 @@ def train(network: str, critics: int, args: argparse.Namespace) -> None:
     dataset = load_dataset(DATASET)
     agent = IQL(dataset, population=args.seeds, n_critics=critics, **FORM, **NETWORKS[network])
     started = time.perf_counter()
-    for step in range(args.every, args.steps + 1, args.every):
-        agent.learn_offline(dataset, args.every)
-        for seed in range(args.seeds):
-            member = agent.member(seed)
-            for candidates in CANDIDATES:
-                returns = evaluate(member, lambda: make_env(dataset), evaluation_samples=candidates)
-                settings = f"evaluation_samples={candidates}"
-                note(args.out, f"{network}, {critics} critics", agent, seed, step, returns, started, settings)
+    with Evaluator(partial(make_env, agent.spec), args.workers) as evaluator:
+        for step in range(args.every, args.steps + 1, args.every):
+            agent.learn_offline(dataset, args.every)
+            for seed in range(args.seeds):
+                member = agent.member(seed)
+                for candidates in CANDIDATES:
+                    returns = evaluator.evaluate(member, evaluation_samples=candidates)
+                    settings = f"evaluation_samples={candidates}"
+                    note(args.out, f"{network}, {critics} critics", agent, seed, step, returns, started, settings)
 
 
 def table(path: Path) -> str:
@@ -83,6 +85,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--every", type=int, default=5_000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
     options = parser.parse_args()

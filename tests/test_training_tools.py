@@ -95,7 +95,7 @@ def test_a_grid_has_every_combination_for_every_seed():
 def test_a_sweep_trains_a_population_with_a_folder_for_each_member(tmp_path, monkeypatch, capsys):
     small = ["--set", "actor_hidden=(8,)", "critic_hidden=(8,)", "batch_size=8"]
     train = ["train", "TD3BC", "hopper-medium-replay", "--out", str(tmp_path), *small, "--sweep", "alpha=(0.5,2.0)"]
-    train += ["--population", "2", "--eval-every", "3", "--save-every", "3"]
+    train += ["--population", "2", "--eval-every", "3", "--save-every", "3", "--workers", "2"]
     run_cli(monkeypatch, *train, "--steps", "3")
     run_cli(monkeypatch, *train, "--steps", "6")
     printed = capsys.readouterr().out
@@ -130,13 +130,15 @@ def test_settings_are_python_values_or_bare_words():
 def test_train_resumes_finetune_evaluate_and_export_go_on_from_its_file(tmp_path, monkeypatch, capsys):
     settings = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
     train = ["train", "PARS", "hopper-medium-replay", "--out", str(tmp_path), "--eval-every", "10", *settings]
+    train += ["--workers", "1"]
     run_cli(monkeypatch, *train, "--steps", "10", "--save-every", "10")
     run_cli(monkeypatch, *train, "--steps", "15", "--save-every", "10")
     assert "going on from" in capsys.readouterr().out
     final = tmp_path / "final.zip"
     assert zoo.load(final).updates == 15
 
-    run_cli(monkeypatch, "finetune", str(final), "--out", str(tmp_path / "online"), "--steps", "12")
+    online = ["--out", str(tmp_path / "online"), "--steps", "12", "--workers", "1"]
+    run_cli(monkeypatch, "finetune", str(final), *online)
     assert zoo.load(tmp_path / "online" / "final.zip").env_steps == 12
 
     run_cli(monkeypatch, "export", str(final), str(tmp_path / "deploy"), "--evaluation-samples", "3")

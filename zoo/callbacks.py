@@ -2,16 +2,15 @@
 
 import csv
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from zoo.evaluation import evaluate, evaluate_members
+from zoo.evaluation import Evaluator, evaluate
+from zoo.workers import Maker
 
 EPISODES = 10  # of an evaluation
 
@@ -57,31 +56,49 @@ class Evaluation(BaseCallback):
     """Every `every` steps: deterministic episodes from fixed reset seeds, into the log and a CSV file.
 
     SB3's EvalCallback does not fix the seeds of the episodes; here the curves of two runs are comparable. Of a
-    population every member is evaluated, and has a file of its own, see member_path.
+    population every member is evaluated, and has a file of its own, see member_path. make_env, workers: as in
+    zoo.evaluation.Evaluator. The workers start with the training and end with it; close() ends them where an error
+    ended the training.
     """
 
     def __init__(
-        self, make_env: Callable[[], gym.Env], every: int, path: Path, episodes: int = EPISODES, seed: int = 100
+        self,
+        make_env: Maker,
+        every: int,
+        path: Path,
+        episodes: int = EPISODES,
+        seed: int = 100,
+        workers: int | None = 1,
     ):
         super().__init__()
-        self.make_env = make_env
+        self.evaluator = Evaluator(make_env, workers)
         self.every = every
         self.path = path
         self.episodes = episodes
         self.seed = seed
+
+    def _on_training_start(self) -> None:
+        self.evaluator.start()
 
     def _on_step(self) -> bool:
         if self.n_calls % self.every == 0:
             self.evaluate()
         return True
 
+    def _on_training_end(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the environments and their processes; a further evaluation starts them again."""
+        self.evaluator.close()
+
     def evaluate(self) -> None:
         """Evaluates the agent as it is now and appends the result to the file, or to each member's."""
         population = getattr(self.model, "population", None)
         if population is None:
-            self._note("", self.path, evaluate(self.model, self.make_env, self.episodes, self.seed))
+            self._note("", self.path, self.evaluator.evaluate(self.model, self.episodes, self.seed))
             return
-        returns = evaluate_members(self.model, self.make_env, self.episodes, self.seed)
+        returns = self.evaluator.evaluate_members(self.model, self.episodes, self.seed)
         self.logger.record("eval/return_mean", float(returns.mean()))
         for member in range(population):
             self._note(f"/member_{member}", member_path(self.path, member), returns[member])
@@ -117,7 +134,7 @@ class ReferenceReturn(BaseCallback):
     Episodes from fixed reset seeds, as Evaluation; for an agent with predict_density.
     """
 
-    def __init__(self, make_env: Callable[[], gym.Env], every: int, episodes: int = 10, seed: int = 100):
+    def __init__(self, make_env: Maker, every: int, episodes: int = 10, seed: int = 100):
         super().__init__()
         self.make_env = make_env
         self.every = every

@@ -46,6 +46,7 @@ def train(
     save_every: int = 5_000,
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
+    workers: int | None = None,
 ) -> None:
     """Train an agent offline on a dataset.
 
@@ -62,11 +63,24 @@ def train(
         save_every: steps between checkpoints.
         device: auto, cpu or cuda.
         precision: of the matrix products.
+        workers: processes that step environments in evaluations; by default one for each core, at most 4.
     """
     from zoo import train as run
 
     path = run.train(
-        agent, dataset, steps, out, seed, population, settings, sweep, eval_every, save_every, device, precision
+        agent,
+        dataset,
+        steps,
+        out,
+        seed,
+        population,
+        settings,
+        sweep,
+        eval_every,
+        save_every,
+        device,
+        precision,
+        workers,
     )
     print(f"saved {path}; logs and evaluations are in {out}")
 
@@ -79,6 +93,7 @@ def finetune(
     dataset: str | None = None,
     env: str | None = None,
     eval_every: int = 1_000,
+    workers: int | None = None,
 ) -> None:
     """Go on online from a checkpoint.
 
@@ -89,10 +104,11 @@ def finetune(
         dataset: for the offline part of the batches; by default the one of the training.
         env: Gymnasium id; by default the dataset's.
         eval_every: environment steps between evaluations and checkpoints.
+        workers: processes that step environments in evaluations; by default one for each core, at most 4.
     """
     from zoo import train as run
 
-    print(f"saved {run.finetune(checkpoint, dataset, env, steps, out, eval_every)}")
+    print(f"saved {run.finetune(checkpoint, dataset, env, steps, out, eval_every, workers)}")
 
 
 @app.command
@@ -103,6 +119,7 @@ def evaluate(
     seed: int = 100,
     evaluation_samples: int | None = None,
     last: int = 5,
+    workers: int | None = None,
 ) -> None:
     """Returns and scores of a checkpoint, or of an exported folder, over deterministic episodes.
 
@@ -115,10 +132,11 @@ def evaluate(
         seed: of the first episode.
         evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
         last: k, of the mean of the last k evaluations during training.
+        workers: processes that step the environments; by default one for up to 20 episodes, else one for each core.
     """
     from zoo.evaluation_report import evaluation_report
 
-    print(evaluation_report(path, env, episodes, seed, evaluation_samples, last))
+    print(evaluation_report(path, env, episodes, seed, evaluation_samples, last, workers))
 
 
 @app.command

@@ -13,6 +13,7 @@ from gymnasium.spaces import Dict, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.wrappers import TransformObservation
 
+from agents.spec import DataSpec
 from zoo.d4rl import CATALOG
 from zoo.datasets import EMBEDDED, OfflineDataset
 from zoo.minari_data import in_order_of_keys
@@ -24,7 +25,7 @@ D4RL_KWARGS: dict[str, dict[str, Any]] = {
 
 
 def make_env(
-    dataset_or_name_or_env_id: OfflineDataset | PackedDataset | str, seed: int | None = None, **kwargs: Any
+    dataset_or_name_or_env_id: OfflineDataset | PackedDataset | DataSpec | str, seed: int | None = None, **kwargs: Any
 ) -> gymnasium.Env[Any, Any]:
     """An environment to evaluate or fine-tune in; with a seed, reset once so that later resets continue that
     stream.
@@ -33,7 +34,8 @@ def make_env(
     For D4RL's other families no equivalent with comparable scores is known, so they have no default: pass an
     environment id. A dataset's observation shape and action box are compared with the environment's. Nested
     observations are concatenated, dictionaries in the order of their keys. kwargs go to gymnasium.make, over those
-    that the dataset says it was recorded with.
+    that the dataset says it was recorded with. agent.spec stands for the agent's dataset and is small:
+    functools.partial(make_env, agent.spec) is what worker processes are sent.
     Raises ValueError when no environment is known, the id does not exist or the spaces differ, ImportError
     when the simulator is not installed.
     """
@@ -81,7 +83,7 @@ def recorded_kwargs(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     return known | json.loads(str(provenance.get("env_kwargs", "{}")))
 
 
-def _check_spaces(dataset: OfflineDataset | PackedDataset, env: gymnasium.Env[Any, Any]) -> None:
+def _check_spaces(dataset: OfflineDataset | PackedDataset | DataSpec, env: gymnasium.Env[Any, Any]) -> None:
     if env.observation_space.shape != dataset.observation_space.shape:
         raise ValueError(
             f"{dataset.name} has observations {dataset.observation_space.shape}, {dataset.env_id} gives "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,22 @@ from zoo.evaluation import Rollouts, rollouts
 from zoo.protocols import counts_successes, environment_note
 from zoo.scores import normalized_score, references
 
+FEW = 20  # episodes that are over before another process would have started
+
 
 def evaluation_report(
-    path: Path, env: str | None, episodes: int, seed: int, evaluation_samples: int | None, last: int
+    path: Path,
+    env: str | None,
+    episodes: int,
+    seed: int,
+    evaluation_samples: int | None,
+    last: int,
+    workers: int | None = None,
 ) -> str:
     """Episodes of a checkpoint or an exported bundle, and the curve of its run where evaluations.csv lies beside it.
 
-    env: a Gymnasium id in place of the dataset's. last: k, of the mean of the last k evaluations of the curve.
+    env: a Gymnasium id in place of the dataset's. last: k, of the mean of the last k evaluations of the curve. workers:
+    of zoo.evaluation.Evaluator; by default this process alone for FEW episodes, one for each core for more.
     """
     if last < 1:
         raise ValueError(f"--last must be at least 1, got {last}")
@@ -30,7 +40,8 @@ def evaluation_report(
     if env_id is None:
         raise ValueError(f"{path} names no environment; give --env, a Gymnasium id")
     kwargs = {} if env else recorded_kwargs(name, provenance)
-    result = rollouts(policy, lambda: make_env(env_id, **kwargs), episodes, seed, **keywords)
+    workers = 1 if workers is None and episodes <= FEW else workers
+    result = rollouts(policy, partial(make_env, env_id, **kwargs), episodes, seed, workers=workers, **keywords)
     lines = [f"{path}: {episodes} episodes of {env_id}, reset seeds {seed} to {seed + episodes - 1}"]
     lines += _of_episodes(name, result)
     curve_file = path.parent / "evaluations.csv"

@@ -2,6 +2,8 @@
 
 import ast
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,11 +57,12 @@ def train(
     save_every: int,
     device: str,
     precision: str,
+    workers: int | None,
 ) -> Path:
     """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint.
 
     sweep: FIELD=(VALUE, ...); a population holds every combination, `population` times, by default once. Each member
-    has a folder of its own in `out`, with its evaluations and at the end its checkpoint.
+    has a folder of its own in `out`, with its evaluations and at the end its checkpoint. workers: of Evaluation.
     """
     if agent not in AGENTS:
         raise ValueError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}")
@@ -88,10 +91,13 @@ def train(
     learner.verbose = 0  # the progress bar shows the losses; the files have all
     out.mkdir(parents=True, exist_ok=True)
     callbacks: list = [SaveLatest(latest, save_every)]
-    if data.env_id is not None:
-        callbacks.append(Evaluation(lambda: make_env(data), eval_every, out / "evaluations.csv"))
-    remaining = max(steps - learner.num_timesteps, 0)
-    learner.learn_offline(data, remaining, callback=callbacks, progress_bar=True)
+    with ExitStack() as stack:
+        if data.env_id is not None:
+            make = partial(make_env, learner.spec)
+            evaluation = Evaluation(make, eval_every, out / "evaluations.csv", workers=workers)
+            callbacks.append(stack.enter_context(closing(evaluation)))
+        remaining = max(steps - learner.num_timesteps, 0)
+        learner.learn_offline(data, remaining, callback=callbacks, progress_bar=True)
     for member in range(learner.population or 0):
         learner.member(member).save(member_path(final, member))
     if learner.population:
@@ -111,8 +117,10 @@ def members_table(learner: Agent, evaluations: Path) -> str:
     return "\n".join(lines)
 
 
-def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int, out: Path, eval_every: int) -> Path:
-    """Fine-tunes a checkpoint online. Returns the path of the new checkpoint."""
+def finetune(
+    checkpoint: Path, dataset: str | None, env: str | None, steps: int, out: Path, eval_every: int, workers: int | None
+) -> Path:
+    """Fine-tunes a checkpoint online. Returns the path of the new checkpoint. workers: of Evaluation."""
     agent = load(checkpoint)
     environment = env or agent.spec.env_id
     if environment is None:
@@ -125,9 +133,8 @@ def finetune(checkpoint: Path, dataset: str | None, env: str | None, steps: int,
     )
     agent.tensorboard_log = str(out / "logs")
     out.mkdir(parents=True, exist_ok=True)
-    callbacks = [
-        SaveLatest(out / "latest.zip", eval_every),
-        Evaluation(lambda: make_env(environment, **kwargs), eval_every, out / "evaluations.csv"),
-    ]
-    agent.finetune_online(make_env(environment, **kwargs), steps, callback=callbacks, progress_bar=True, dataset=data)
+    make = partial(make_env, environment, **kwargs)
+    with closing(Evaluation(make, eval_every, out / "evaluations.csv", workers=workers)) as evaluation:
+        callbacks = [SaveLatest(out / "latest.zip", eval_every), evaluation]
+        agent.finetune_online(make(), steps, callback=callbacks, progress_bar=True, dataset=data)
     return agent.save(out / "final.zip")
