@@ -233,7 +233,7 @@ def test_a_training_that_an_error_ends_leaves_no_workers(tmp_path, monkeypatch):
         started.append(set(multiprocessing.active_children()) - before)
         raise FloatingPointError("diverged")
 
-    monkeypatch.setattr(TD3BC, "update", update)
+    monkeypatch.setattr(TD3BC, "gradient_step", update)
     before = set(multiprocessing.active_children())
     arguments = ("TD3BC", "hopper-medium-replay", 10, tmp_path, 0, None, ("actor_hidden=(8,)",), (), 5, 5)
     with pytest.raises(FloatingPointError, match="diverged"):

@@ -79,7 +79,7 @@ def test_half_and_none_begin_empty(data, mode):
 @pytest.mark.parametrize("batch_size", [16, 6])
 def test_half_takes_exactly_half_of_each_batch_from_the_data(data, batch_size):
     td3, seen = agent(data, "half", batch_size=batch_size), []
-    td3.update = lambda batch: seen.append((len(batch.rewards), int((batch.rewards >= 10.0).sum()))) or {}
+    td3.gradient_step = lambda batch: seen.append((len(batch.rewards), int((batch.rewards >= 10.0).sum()))) or {}
     td3.finetune_online(ToyEnv(), 4, dataset=data)
     assert seen == [(batch_size, batch_size // 2)] * 4
 
@@ -87,7 +87,7 @@ def test_half_takes_exactly_half_of_each_batch_from_the_data(data, batch_size):
 @pytest.mark.parametrize("mode", ["all", "part"])
 def test_all_and_part_draw_uniformly_from_old_and_new(data, mode):
     td3, seen = agent(data, mode, batch_size=500, part_episodes=2), []
-    td3.update = lambda batch: seen.append((batch.rewards >= 10.0).double().mean().item()) or {}
+    td3.gradient_step = lambda batch: seen.append((batch.rewards >= 10.0).double().mean().item()) or {}
     td3.finetune_online(ToyEnv(), BUFFER, dataset=data)
     first = ROWS if mode == "all" else 2 * LENGTH
     expected = [first / (first + n) for n in range(1, BUFFER + 1)]
@@ -96,7 +96,7 @@ def test_all_and_part_draw_uniformly_from_old_and_new(data, mode):
 
 def test_none_learns_from_its_own_transitions_alone_and_asks_for_no_dataset(data):
     td3, seen = agent(data, "none", learning_starts=2), []
-    td3.update = lambda batch: seen.append(batch.rewards.max().item()) or {}
+    td3.gradient_step = lambda batch: seen.append(batch.rewards.max().item()) or {}
     td3.finetune_online(ToyEnv(), 6)
     assert len(seen) == 4
     assert max(seen) <= 1.0
@@ -106,7 +106,7 @@ def test_none_learns_from_its_own_transitions_alone_and_asks_for_no_dataset(data
 @pytest.mark.parametrize(("mode", "more"), [("all", {}), ("part", {"part_episodes": 3})])
 def test_a_full_buffer_forgets_its_oldest_and_can_draw_every_row_it_has(data, mode, more):
     td3 = agent(data, mode, **more)
-    td3.update = lambda batch: {}
+    td3.gradient_step = lambda batch: {}
     td3.finetune_online(ToyEnv(), BUFFER + 4, dataset=data)
     first = ROWS if mode == "all" else 3 * LENGTH
     assert (td3.replay.size, td3.replay.capacity, td3.replay.next) == (first + BUFFER, first + BUFFER, 4)

@@ -327,7 +327,7 @@ def test_a_mixed_batch_holds_exactly_its_share_of_offline_rows(ratio, offline_ro
     data = toy_dataset(rewards=[100.0] * 210)  # the environment's rewards are at most 1
     pars = tiny(PARS, data, batch_size=256, offline_ratio=ratio, updates_per_step=2)
     shares = []
-    pars.update = lambda rows: shares.append((len(rows.rewards), int((rows.rewards == 100.0).sum()))) or {}
+    pars.gradient_step = lambda rows: shares.append((len(rows.rewards), int((rows.rewards == 100.0).sum()))) or {}
     pars.finetune_online(ToyEnv(), 3, dataset=data)
     assert shares == [(256, offline_rows)] * 6
 

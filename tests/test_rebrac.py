@@ -195,7 +195,7 @@ def test_a_transition_collected_online_has_a_next_action_once_it_is_taken(envs):
     data = toy_dataset()
     rebrac = tiny(ReBRAC, data)
     newest: list[float] = []
-    rebrac.update = lambda batch: newest.extend(rebrac.replay.column("next_action_valid")[-envs:].tolist()) or {}
+    rebrac.gradient_step = lambda batch: newest.extend(rebrac.replay.column("next_action_valid")[-envs:].tolist()) or {}
     rebrac.finetune_online(DummyVecEnv([ToyEnv] * envs), (LENGTH + 3) * envs, dataset=data)
     valid, actions, following = (
         rebrac.replay.column(name).unflatten(0, (-1, envs)) for name in ("next_action_valid", "actions", "next_actions")

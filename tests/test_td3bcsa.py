@@ -371,7 +371,7 @@ def test_the_dataset_is_marked_by_the_rule_of_the_config():
 def test_the_flags_go_with_their_rows_into_the_batches():
     data = ranked(1.0, 2.0, 3.0)
     ssar, seen = tiny(TD3BCSA, data, min_return=14.0), []
-    ssar.update = lambda batch: seen.append(batch) or {}
+    ssar.gradient_step = lambda batch: seen.append(batch) or {}
     ssar.learn_offline(data, 5)
     rewards, trusted = (torch.cat([getattr(batch, name) for batch in seen]) for name in ("rewards", "trusted"))
     assert set(rewards.tolist()) == {1.0, 2.0, 3.0}

@@ -23,7 +23,7 @@ from agents import (
 from zoo.arrays import Episode, from_columns, from_episodes
 from zoo.datasets import OfflineDataset, load_dataset
 from zoo.envs import make_env
-from zoo.evaluation import evaluate
+from zoo.evaluation import Evaluator, evaluate
 from zoo.packed import open_packed
 from zoo.sb3_data import from_replay_buffer
 from zoo.scores import normalized_score
@@ -48,6 +48,7 @@ __all__ = [
     "Batch",
     "CheckpointError",
     "Episode",
+    "Evaluator",
     "OfflineDataset",
     "ReBRAC",
     "evaluate",
