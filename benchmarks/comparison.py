@@ -11,6 +11,7 @@ the files cannot be compared.
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +42,25 @@ def yardstick(row: dict[str, Any]) -> dict[str, float]:
     return {key: float(row["floor" if "floor" in row else "TD3BC"][key]) for key in ("ratio", "q1", "q3")}
 
 
-def check_machines(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raises NotComparableError, with both sides, where the ratios come from different surroundings."""
-    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+def check(old: dict[str, Any], machine: dict[str, Any], cases: Collection[str]) -> None:
+    """Raises NotComparableError, with both sides, where an old file is of another machine or of other cases."""
+    then = old["machine"]
+    differing = [key for key in sorted(then.keys() | machine.keys()) if then.get(key) != machine.get(key)]
     if differing:
-        sides = "; ".join(f"{key} {old.get(key)!r} then, {new.get(key)!r} now" for key in differing)
+        sides = "; ".join(f"{key} {then.get(key)!r} then, {machine.get(key)!r} now" for key in differing)
         raise NotComparableError(f"measured on different machines ({sides}): measure the old code again on this one")
+    before, now = {row["agent"] for row in old["rows"]}, set(cases)
+    if before != now:
+        raise NotComparableError(
+            f"other cases: only in the old file {sorted(before - now)}, only in the new one {sorted(now - before)}: "
+            "measure the same ones with --only"
+        )
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
     """A line for each case, and the names of those that became slower. Raises NotComparableError."""
-    check_machines(old["machine"], new["machine"])
     before, after = ({row["agent"]: yardstick(row) for row in side["rows"]} for side in (old, new))
-    if before.keys() != after.keys():
-        raise NotComparableError(
-            f"other cases: only in the old file {sorted(before.keys() - after.keys())}, "
-            f"only in the new one {sorted(after.keys() - before.keys())}: measure the same ones with --only"
-        )
+    check(old, new["machine"], after)
     lines, slower = [], []
     for name, now in after.items():
         verdict = judge(before[name], now)

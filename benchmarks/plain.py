@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from measuring import BATCH
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
@@ -28,9 +29,9 @@ LR, GAMMA, TAU = 3e-4, 0.99, 0.005
 class Buffer:
     """A tensor for each column."""
 
-    def __init__(self, dataset: OfflineDataset, columns: Sequence[str], normalize: bool, batch_size: int):
+    def __init__(self, dataset: OfflineDataset, columns: Sequence[str], normalize: bool):
         mean, std = dataset.observations.mean(0), dataset.observations.std(0) + 1e-3
-        self.size, self.batch_size = len(dataset), batch_size
+        self.size = len(dataset)
         self.columns = []
         for name in columns:
             column = dataset.column(name).astype(np.float32)
@@ -40,7 +41,7 @@ class Buffer:
 
     def sample(self) -> list[Tensor]:
         """The columns in their order, (B, k) or (B,)."""
-        rows = torch.randint(self.size, (self.batch_size,))
+        rows = torch.randint(self.size, (BATCH,))
         return [column[rows] for column in self.columns]
 
 
@@ -82,14 +83,13 @@ def move(target: nn.Module, source: nn.Module) -> None:
 class TD3:
     """What TD3+BC and ReBRAC share."""
 
-    def __init__(self, dataset: OfflineDataset, hidden: Sequence[int], norm: bool, lr: float, target_noise: float):
+    def __init__(self, dataset: OfflineDataset, hidden: Sequence[int], norm: bool):
         observations, actions = dataset.observations.shape[1], dataset.actions.shape[1]
         self.actor = nn.Sequential(mlp((observations, *hidden, actions)), nn.Tanh())
         self.critics = two_critics(dataset, hidden, norm)
         self.target_actor, self.target_critics = deepcopy(self.actor), deepcopy(self.critics)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr)
-        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr)
-        self.target_noise = target_noise
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), LR)
+        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), LR)
         self.buffer: Buffer
         self.updates = 0
 
@@ -110,14 +110,14 @@ class TD3:
 
     def next_actions(self, next_observations: Tensor) -> Tensor:
         pi = self.target_actor(next_observations)
-        noise = (self.target_noise * torch.randn_like(pi)).clamp(-0.5, 0.5)
+        noise = (0.2 * torch.randn_like(pi)).clamp(-0.5, 0.5)
         return (pi + noise).clamp(-1.0, 1.0)
 
 
 class TD3BC(TD3):
-    def __init__(self, dataset: OfflineDataset, batch_size: int = 256, target_noise: float = 0.2):
-        super().__init__(dataset, (256, 256), False, LR, target_noise)
-        self.buffer = Buffer(dataset, COLUMNS, True, batch_size)
+    def __init__(self, dataset: OfflineDataset):
+        super().__init__(dataset, (256, 256), norm=False)
+        self.buffer = Buffer(dataset, COLUMNS, normalize=True)
 
     def critic_loss(self, *batch: Tensor) -> Tensor:
         observations, actions, rewards, next_observations, terminations = batch
@@ -135,9 +135,9 @@ class TD3BC(TD3):
 
 
 class ReBRAC(TD3):
-    def __init__(self, dataset: OfflineDataset, batch_size: int = 256, target_noise: float = 0.2):
-        super().__init__(dataset, (256, 256, 256), True, LR, target_noise)
-        self.buffer = Buffer(dataset, (*COLUMNS, "next_actions", "next_action_valid"), False, batch_size)
+    def __init__(self, dataset: OfflineDataset):
+        super().__init__(dataset, (256, 256, 256), norm=True)
+        self.buffer = Buffer(dataset, (*COLUMNS, "next_actions", "next_action_valid"), normalize=False)
 
     def critic_loss(self, *batch: Tensor) -> Tensor:
         observations, actions, rewards, next_observations, terminations, data_next, valid = batch
@@ -157,9 +157,9 @@ class ReBRAC(TD3):
 
 
 class IQL:
-    def __init__(self, dataset: OfflineDataset, batch_size: int = 256):
+    def __init__(self, dataset: OfflineDataset):
         observations, actions = dataset.observations.shape[1], dataset.actions.shape[1]
-        self.buffer = Buffer(dataset, COLUMNS, False, batch_size)
+        self.buffer = Buffer(dataset, COLUMNS, normalize=False)
         self.actor = nn.Sequential(mlp((observations, 256, 256, actions)), nn.Tanh())
         self.log_std = nn.Parameter(torch.zeros(actions))
         self.value = mlp((observations, 256, 256, 1))
@@ -202,10 +202,10 @@ class IQL:
 class CQL:
     """The proposals are repeated observations through the actor, and each kind goes through each critic by itself."""
 
-    def __init__(self, dataset: OfflineDataset, hidden: Sequence[int], proposals: int = 10, batch_size: int = 256):
+    def __init__(self, dataset: OfflineDataset, hidden: Sequence[int], proposals: int = 10):
         observations, self.actions = dataset.observations.shape[1], dataset.actions.shape[1]
         self.proposals = proposals
-        self.buffer = Buffer(dataset, COLUMNS, True, batch_size)
+        self.buffer = Buffer(dataset, COLUMNS, normalize=True)
         self.actor = mlp((observations, *hidden, 2 * self.actions))
         self.log_std_scale = nn.Parameter(torch.tensor(1.0))
         self.log_std_offset = nn.Parameter(torch.tensor(-1.0))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import plain
 import torch
-from comparison import NotComparableError, check_machines, read, report
+from comparison import NotComparableError, check, read, report
 from floor import cql_products, floor, iql_products, td3_products
 from measuring import BATCH, Run, clocked, in_turns, machine, random_columns, versus, write_json
 
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.compare:  # before the measurement: it takes minutes
             old = read(options.compare)
             old["rows"] = [row for row in old["rows"] if row["agent"] in options.only]
-            check_machines(old["machine"], result["machine"])
+            check(old, result["machine"], options.only)
         dataset = OfflineDataset.from_arrays(**random_columns(), name="random")  # type: ignore[arg-type]
         for name in options.only:
             result["rows"].append(measure(name, dataset, options.rounds, options.each))

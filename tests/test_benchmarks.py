@@ -1,0 +1,223 @@
+"""The measurements of speed: what they time computes what the agents compute, and what they conclude from figures."""
+
+import json
+import math
+from functools import partial
+
+import comparison
+import numpy as np
+import plain
+import pytest
+import speed
+import torch
+from measuring import in_turns, random_columns, versus
+from torch import Tensor, nn
+
+from agents import CQL, IQL, TD3BC, Agent, ReBRAC
+from policies import MLP
+from tests.data import whole
+from zoo.datasets import OfflineDataset
+
+ROWS = 64
+SMALL = (256, 256)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> OfflineDataset:
+    columns = random_columns(ROWS)
+    columns["terminations"] = np.arange(ROWS) % 9 == 8
+    return OfflineDataset.from_arrays(**columns)
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """Every draw depends on its number of elements alone, so that agent and script see the same ones."""
+    for name, draw in {"rand": torch.rand, "randn": torch.randn}.items():
+
+        def fixed(shape, draw=draw, **_) -> Tensor:
+            return draw(math.prod(shape), generator=torch.Generator().manual_seed(1)).reshape(shape)
+
+        monkeypatch.setattr(torch, name, fixed)
+        monkeypatch.setattr(torch, f"{name}_like", lambda like, fixed=fixed: fixed(like.shape))
+
+
+@torch.no_grad()
+def give(network: nn.Module, trunk: MLP, member: int | slice = slice(None)) -> None:
+    """The weights of one network of an agent's to a script's."""
+    for kind, layers in ((nn.Linear, trunk.linears), (nn.LayerNorm, trunk.norms)):
+        theirs = [layer for layer in network.modules() if isinstance(layer, kind)]
+        for layer, ours in zip(theirs, layers, strict=True):
+            weight, bias = ours.weight[member], ours.bias[member]
+            layer.weight.copy_(weight.mT if kind is nn.Linear else weight)
+            layer.bias.copy_(bias)
+
+
+def give_all(agent: Agent, script) -> None:
+    give(script.actor, agent.actor.trunk)
+    for k in range(2):
+        give(script.critics[k], agent.critic.trunk, k)
+        give(script.target_critics[k], agent.target_critic.trunk, k)
+    if hasattr(script, "target_actor"):
+        give(script.target_actor, agent.target_actor.trunk)
+    if hasattr(script, "value"):
+        give(script.value, agent.value.trunk)
+
+
+AGENTS = {
+    "TD3BC": (TD3BC, plain.TD3BC),
+    "ReBRAC": (ReBRAC, plain.ReBRAC),
+    "IQL": (IQL, plain.IQL),
+    "CQL": (partial(CQL, actor_hidden=SMALL, critic_hidden=SMALL), partial(plain.CQL, hidden=SMALL)),
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_plain_script_computes_the_agents_updates(name, dataset, same_noise):
+    agent, script = (make(dataset) for make in AGENTS[name])
+    give_all(agent, script)
+    batch = whole(dataset, agent)
+    script.buffer.sample = lambda: script.buffer.columns
+    first = agent.critic(batch.observations, batch.actions)
+    for _ in range(6):
+        agent.update(batch)
+        script.update()
+    qs = agent.critic(batch.observations, batch.actions)  # (E, B)
+    pi = script.actor(batch.observations)
+    pi = pi.chunk(2, -1)[0].tanh() if name == "CQL" else pi  # the mode
+    assert (qs - first).abs().max() > 0.1  # they have learned: agreement to 1e-5 says something
+    torch.testing.assert_close(pi, agent.actor(batch.observations), atol=1e-5, rtol=0.0)
+    for critics, ours in ((script.critics, agent.critic), (script.target_critics, agent.target_critic)):
+        theirs = torch.stack(plain.ask(critics, batch.observations, batch.actions))
+        torch.testing.assert_close(theirs, ours(batch.observations, batch.actions), atol=1e-5, rtol=0.0)
+
+
+def test_a_spread_is_of_the_rounds_own_ratios():
+    step, reference = np.array([2.0, 30.0, 8.0, 6.0, 5.0]), np.array([1.0, 10.0, 4.0, 2.0, 5.0])
+    # Ratios 2, 3, 2, 3, 1: sorted 1, 2, 2, 3, 3. Of the reference the median is 4.
+    assert versus(step, reference) == {"ms": 4.0, "ratio": 2.0, "q1": 2.0, "q3": 3.0}
+
+
+def test_runs_take_turns_after_a_warm_up():
+    calls = []
+
+    def ticking(name):
+        """Says how often it was called, as if that were milliseconds."""
+        return lambda: calls.append(name) or float(calls.count(name))
+
+    times = in_turns({"step": ticking("step"), "floor": ticking("floor")}, rounds=3)
+    assert calls == ["step", "floor"] * 4
+    assert {name: values.tolist() for name, values in times.items()} == {"step": [2, 3, 4], "floor": [2, 3, 4]}
+
+
+MACHINE = {"cpu": "AMD EPYC", "cores": 2, "torch": "2.13.0+cpu", "threads": 1}
+
+
+def spread(q1: float, ratio: float, q3: float) -> dict:
+    return {"ms": 5.0, "ratio": ratio, "q1": q1, "q3": q3}
+
+
+def file(path, rows: dict[str, dict], **machine):
+    rows = [{"agent": agent, "step": 7.5, **references} for agent, references in rows.items()]
+    path.write_text(json.dumps({"machine": MACHINE | machine, "rounds": 3, "each": 2, "rows": rows}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict", "status"),
+    [
+        (spread(1.58, 1.60, 1.62), "slower", 1),  # wholly above 1.52, and 6.7 % more
+        (spread(1.51, 1.60, 1.62), "same", 0),  # as much, but the rounds overlap with the old ones
+        (spread(1.525, 1.53, 1.535), "same", 0),  # wholly above, by 2 %: two runs of the same code may do that
+        (spread(1.38, 1.40, 1.42), "faster", 0),
+        (spread(1.50, 1.50, 1.50), "same", 0),
+    ],
+)
+def test_slower_is_beyond_the_spread_of_both_runs(tmp_path, capsys, now, verdict, status):
+    others = {"ASPC": {"TD3BC": spread(1.03, 1.04, 1.05)}}
+    old = file(tmp_path / "old.json", {"IQL": {"floor": spread(1.48, 1.50, 1.52)}, **others})
+    new = file(tmp_path / "new.json", {"IQL": {"floor": now}, **others})
+    assert comparison.main([str(old), str(new)]) == status
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("IQL")
+    assert out[0].endswith(verdict)
+    assert out[1].endswith("same")
+    assert out[2] == ("slower: IQL" if status else "nothing is slower")
+
+
+def test_an_agent_without_a_floor_is_compared_by_its_ratio_to_td3bc(tmp_path, capsys):
+    old = file(tmp_path / "old.json", {"SPOT": {"TD3BC": spread(2.3, 2.3, 2.4)}})
+    new = file(tmp_path / "new.json", {"SPOT": {"TD3BC": spread(2.8, 2.9, 3.0)}})
+    assert comparison.main([str(old), str(new)]) == 1
+    assert "+26.1%" in capsys.readouterr().out  # 2.9 / 2.3 = 1.2609
+
+
+def test_milliseconds_of_a_busier_machine_are_no_reason(tmp_path):
+    row = spread(1.48, 1.50, 1.52)
+    old = file(tmp_path / "old.json", {"IQL": {"floor": row}})
+    new = file(tmp_path / "new.json", {"IQL": {"floor": row | {"ms": 50.0}}})
+    assert comparison.main([str(old), str(new)]) == 0
+
+
+FLOOR = {"floor": spread(1.0, 1.1, 1.2)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "machine", "message"),
+    [
+        ({"IQL": FLOOR}, {"torch": "2.9.0"}, "torch '2.9.0' then, '2.13.0+cpu' now"),
+        (
+            {"IQL": FLOOR},
+            {"cpu": "Apple M1", "threads": 8},
+            "cpu 'Apple M1' then, 'AMD EPYC' now; threads 8 then, 1 now",
+        ),
+        ({"IQL": FLOOR, "CQL": FLOOR}, {}, r"only in the old file ['CQL'], only in the new one []"),
+        ({"TD3": FLOOR}, {}, r"only in the old file ['TD3'], only in the new one ['IQL']"),
+    ],
+)
+def test_files_that_do_not_match_are_refused(tmp_path, capsys, rows, machine, message):
+    old = file(tmp_path / "old.json", rows, **machine)
+    new = file(tmp_path / "new.json", {"IQL": FLOOR})
+    assert comparison.main([str(old), str(new)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"rows": [{"agent": "IQL"}], "machine": {}}', '{"rows": []}', "[{}]"])
+def test_a_file_of_something_else_is_named(tmp_path, capsys, content):
+    (tmp_path / "old.json").write_text(content)
+    new = file(tmp_path / "new.json", {"IQL": FLOOR})
+    assert comparison.main([str(tmp_path / "old.json"), str(new)]) == 2
+    assert f"{tmp_path / 'old.json'} is no file of this speed.py" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_named(tmp_path, capsys):
+    new = file(tmp_path / "new.json", {"IQL": FLOOR})
+    assert comparison.main([str(tmp_path / "old.json"), str(new)]) == 2
+    assert f"{tmp_path / 'old.json'} does not exist" in capsys.readouterr().err
+
+
+def test_speed_measures_writes_and_compares(tmp_path, capsys):
+    path = tmp_path / "speed.json"
+    tiny = ["--only", "TD3BC", "ASPC", "--rounds", "2", "--each", "1"]
+    assert speed.main([*tiny, "--json", str(path)]) == 0
+    written = json.loads(path.read_text())
+    td3bc, aspc = written["rows"]
+    assert td3bc.keys() == {"agent", "step", "floor", "plain"}
+    assert aspc.keys() == {"agent", "step", "TD3BC"}
+    assert written["machine"]["torch"] == torch.__version__
+    capsys.readouterr()
+    easy = {name: {"floor": spread(1e3, 1e3, 1e3)} for name in ("TD3BC", "IQL")}  # IQL is not asked for: left out
+    old = file(tmp_path / "old.json", easy, **written["machine"])
+    assert speed.main([*tiny[:2], *tiny[3:], "--compare", str(old)]) == 0
+    assert "faster" in capsys.readouterr().out
+
+
+def test_speed_refuses_an_old_file_before_it_measures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "machine", lambda: MACHINE)
+    for old, message in (
+        (file(tmp_path / "old.json", {"TD3BC": FLOOR}, cpu="another"), "different machines"),
+        (file(tmp_path / "other.json", {"TD3BC": FLOOR}), "only in the new one ['IQL']"),
+    ):
+        assert speed.main(["--only", "TD3BC", "IQL", "--compare", str(old)]) == 2
+        out = capsys.readouterr()
+        assert out.out == ""
+        assert message in out.err
