@@ -2,9 +2,12 @@
 
 import json
 import math
+import re
+import sys
 from functools import partial
 
 import comparison
+import d3rlpy_speed
 import numpy as np
 import plain
 import pytest
@@ -221,3 +224,71 @@ def test_speed_refuses_an_old_file_before_it_measures(tmp_path, capsys, monkeypa
         out = capsys.readouterr()
         assert out.out == ""
         assert message in out.err
+
+
+# By hand: 17 x 256 + 256, 256 x 256 + 256, 256 x 6 + 6; and twice 23 x 256 + 256, 256 x 256 + 256, 256 + 1.
+TD3BC_WORK = {
+    "batch": 256,
+    "critics": 2,
+    "updates for each of the actor's": 2,
+    "actions of each kind asked about": 0,
+    "actor's parameters": 71_942,
+    "critics' parameters": 144_386,
+    "value's parameters": 0,
+    "activations": ["ReLU"],
+}
+
+
+@pytest.fixture
+def against(tmp_path, monkeypatch):
+    """Runs the comparison with d3rlpy against a stand-in for its side, of so many lines of Python."""
+
+    def run(*body: str) -> dict:
+        script = tmp_path / "side.py"
+        script.write_text("\n".join(["import json, sys", "say = lambda x: print(json.dumps(x), flush=True)", *body]))
+        monkeypatch.setattr(d3rlpy_speed, "SIDE", script)
+        path = tmp_path / "d3rlpy.json"
+        tiny = ["--only", "TD3BC", "--rounds", "1", "--each", "1"]
+        d3rlpy_speed.main(["--python", sys.executable, *tiny, "--json", str(path)])
+        return json.loads(path.read_text())
+
+    return run
+
+
+HELLO = f"say({{'d3rlpy': '2.8.1', 'torch': {torch.__version__!r}}})"
+
+
+def answering(work: dict) -> str:
+    return (
+        f"for m in map(json.loads, sys.stdin): say((500.0 if m['what'] == 'step' else 3.0) if 'what' in m else {work})"
+    )
+
+
+def test_d3rlpys_answers_are_set_beside_our_own_rounds(against):
+    written = against(HELLO, answering(TD3BC_WORK))
+    (row,) = written["rows"]
+    assert written["machine"]["d3rlpy"] == "2.8.1"
+    assert (row["d3rlpy"]["ms"], row["d3rlpy_sample"]) == (500.0, 3.0)
+    assert row["d3rlpy"]["ratio"] == pytest.approx(row["step"] / 500.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            [HELLO, answering(TD3BC_WORK | {"critics": 10})],
+            "TD3BC works on other things in d3rlpy, critics: 2 here, 10",
+        ),
+        (["say({'d3rlpy': '2.8.1', 'torch': '1.0'})"], "1.0 there: install the same"),
+        (["sys.exit('no such library')"], "ended with status 1:\nno such library"),
+        ([HELLO, "sys.stdin.readline()", "sys.exit(3)"], "ended with status 3"),
+    ],
+)
+def test_another_side_that_differs_or_dies_is_told(against, body, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        against(*body)
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="give the Python of d3rlpy's environment"):
+        d3rlpy_speed.main(["--python", str(tmp_path / "python")])
