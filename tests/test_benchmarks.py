@@ -5,12 +5,14 @@ import math
 import re
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import comparison
 import d3rlpy_speed
 import numpy as np
 import plain
 import pytest
+import scaling
 import speed
 import torch
 from measuring import in_turns, random_columns, versus
@@ -292,3 +294,70 @@ def test_another_side_that_differs_or_dies_is_told(against, body, message):
 def test_a_python_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SystemExit, match="give the Python of d3rlpy's environment"):
         d3rlpy_speed.main(["--python", str(tmp_path / "python")])
+
+
+@pytest.fixture
+def scale(tmp_path, monkeypatch):
+    """Runs one experiment at two small sizes and returns its file's content."""
+    monkeypatch.setattr(scaling, "ROUND", 0.0)
+
+    def run(what: str, *sizes: int, **options: str) -> dict:
+        monkeypatch.setitem(scaling.SIZES, what, sizes)
+        (tmp_path / "data").mkdir()
+        others = [word for name, value in options.items() for word in (f"--{name}", value)]
+        folders = ["--folder", str(tmp_path / "data"), "--out", str(tmp_path)]
+        scaling.main(["--only", what, "--seconds", "0", *folders, *others])
+        assert (tmp_path / f"scaling_{what}_cpu.png").read_bytes().startswith(b"\x89PNG")
+        assert not list((tmp_path / "data").iterdir())
+        return json.loads((tmp_path / f"scaling_{what}_cpu.json").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        ("batch", lambda agent: agent.config.batch_size),
+        ("width", lambda agent: agent.critic.trunk.linears[1].weight.shape[-1]),
+        ("population", lambda agent: agent.policy.actor.trunk.linears[0].weight.shape[0]),
+    ],
+)
+def test_each_size_is_the_agents_own(scale, monkeypatch, what, found):
+    agents = []
+    steps = scaling.steps
+    monkeypatch.setattr(scaling, "steps", lambda agent, data: agents.append(agent) or steps(agent, data))
+    points = scale(what, 2, 3)["points"]
+    assert [(point["series"], point["size"]) for point in points] == [
+        ("TD3BC", 2),
+        ("TD3BC", 3),
+        ("IQL", 2),
+        ("IQL", 3),
+    ]
+    assert [(type(agent).__name__, found(agent)) for agent in agents] == [(p["series"], p["size"]) for p in points]
+    assert all(0.0 < point["q1"] <= point["ms"] <= point["q3"] for point in points)
+
+
+def test_datasets_are_read_from_memory_and_from_files_that_are_removed(scale):
+    points = scale("rows", 100_000, 200_000, 300_000, **{"max-rows": "200000"})["points"]
+    assert {(point["series"], point["size"]) for point in points} == {
+        (f"{what}, in {where}", size)
+        for what in ("step", "batch")
+        for where in ("memory", "a file")
+        for size in (100_000, 200_000)
+    }
+
+
+def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e9))
+    with pytest.raises(SystemExit, match=r"1\.0 GB free, 20\.2 are needed for 100,000,000 rows"):  # 1.2 x 42 x 4 bytes
+        scaling.in_file(100_000_000, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_growth_is_told_in_words():
+    # 2^2 times the cost for 2^4 times the size: a quarter of what is in proportion, on a line of slope 2 / 4.
+    points = [{"size": 256, "ms": 8.0}, {"size": 4_096, "ms": 32.0}]
+    assert scaling.sentence("TD3BC", points, power=1) == (
+        "TD3BC: 8 ms at 256, 32 ms at 4,096: 4 x the cost for 16 x the size, 0.250 x what is in proportion; "
+        "exponent 0.50"
+    )
