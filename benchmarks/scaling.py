@@ -5,7 +5,7 @@
 TD3BC and IQL with 17 observations, 6 actions, batches of 256 and two layers of 256, where they are not what grows; of
 the dataset TD3BC alone, and its batches by themselves. One thread on a CPU. Datasets up to 3 million rows are held in
 memory and, like the larger ones, packed in a file (zoo.packed) in --folder, each removed before the next one is
-written: --max-rows 100000000 needs 17 GB. Else two cores of a CPU take ten minutes in all.
+written: --max-rows 100000000 needs 17 GB. Else two cores of a CPU take about ten minutes in all.
 
 Each writes scaling_<what>_<device>.png and .json to --out, and prints how far the cost is from growing in proportion:
 to the size, or for the width to its square, as the products do.
