@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.base import Agent, Metrics
 from agents.batch import Batch
 from agents.config import AgentConfig, Hyper
-from agents.losses import per_member, polyak_, squared_errors, td_target
+from agents.losses import Targets, per_member, squared_errors, td_target
 from agents.optim import Adam, minimize
 from policies import Critic, DeterministicActor, Policy, minimum
 from policies.mlp import Norm
@@ -80,6 +80,7 @@ class ActorCritic(Agent):
         self.initialize()
         self.target_actor.load_state_dict(self.actor.state_dict())
         self.target_critic.load_state_dict(self.critic.state_dict())
+        self.targets = Targets((self.target_actor, self.actor), (self.target_critic, self.critic))
         self.optimizers = {
             "actor": Adam(self.actor.parameters(), c.actor_lr),
             "critic": Adam(self.critic.parameters(), c.critic_lr),
@@ -169,8 +170,7 @@ class ActorCritic(Agent):
 
     def update_targets(self) -> None:
         """All targets take a step of tau towards their networks."""
-        targets = [*self.target_actor.parameters(), *self.target_critic.parameters()]
-        polyak_(targets, [*self.actor.parameters(), *self.critic.parameters()], self.hyper.tau)
+        self.targets.follow(self.hyper.tau)
 
     def explore(self, observations: Tensor) -> Tensor:
         """The actor's action plus Gaussian noise, inside the box."""

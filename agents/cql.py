@@ -20,7 +20,7 @@ from agents.base import Agent, Metrics
 from agents.batch import COLUMNS, Batch
 from agents.config import AgentConfig, Hyper
 from agents.draws import Draws
-from agents.losses import per_member, polyak_, td_target
+from agents.losses import Targets, per_member, td_target
 from agents.optim import Adam, minimize_together
 from agents.replay import Table
 from agents.return_floor import ReturnFloor
@@ -108,6 +108,7 @@ class CQL(Agent):
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor, critic, sizes[0], low, high, self.aggregate)
         self.target_critic.requires_grad_(False).load_state_dict(critic.state_dict())
+        self.targets = Targets((self.target_critic, critic))
         self.log_alpha = nn.Parameter(torch.zeros(self.lead))
         self.optimizers = {
             "alpha": Adam([self.log_alpha], c.actor_lr),
@@ -151,7 +152,7 @@ class CQL(Agent):
         minimize_together([(loss, self.optimizers[name]) for name, loss in losses.items()])
         metrics |= critic_metrics | self.after_step(batch)
         if self.targets_due:
-            polyak_(list(self.target_critic.parameters()), list(self.critic.parameters()), self.hyper.tau)
+            self.targets.follow(self.hyper.tau)
         return metrics | {"alpha/loss": alpha_loss.detach(), "alpha/value": self.alpha}
 
     def after_step(self, batch: Batch) -> Metrics:

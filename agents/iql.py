@@ -128,7 +128,9 @@ class IQL(Weighted):
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Q towards r + gamma V(s'), equation 6; with a weight, PARS's penalty too."""
-        loss, metrics = self.td_loss(batch, self.value(batch.next_observations).detach())
+        with torch.no_grad():
+            next_v = self.value(batch.next_observations)
+        loss, metrics = self.td_loss(batch, next_v)
         weight, h = self.hyper.infeasible_weight, self.hyper
         if isinstance(weight, Tensor) or weight > 0.0:
             far = infeasible_actions(self.draws, batch.actions, h.infeasible_distance)

@@ -1,9 +1,7 @@
 """Formulas that several papers share. Shapes without the leading population dimensions."""
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def per_member(value: float | Tensor, like: Tensor) -> float | Tensor:
@@ -57,11 +55,23 @@ def cloning_error(pi: Tensor, actions: Tensor) -> Tensor:
     return cloning_errors(pi, actions).mean(-1)
 
 
+class Targets:
+    """Target networks, each of which follows its network."""
+
+    def __init__(self, *pairs: tuple[nn.Module, nn.Module]):
+        self.targets: list[Tensor] = [parameter for target, _ in pairs for parameter in target.parameters()]
+        self.sources: list[Tensor] = [parameter for _, network in pairs for parameter in network.parameters()]
+
+    def follow(self, tau: float | Tensor) -> None:
+        """A step of the share tau of the way, a number or one for each member (P,)."""
+        polyak_(self.targets, self.sources, tau)
+
+
 @torch.no_grad()
-def polyak_(targets: Sequence[Tensor], sources: Sequence[Tensor], tau: float | Tensor) -> None:
+def polyak_(targets: list[Tensor], sources: list[Tensor], tau: float | Tensor) -> None:
     """targets <- (1 - tau) * targets + tau * sources, in place."""
     if isinstance(tau, Tensor):
         for target, source in zip(targets, sources, strict=True):
             target.lerp_(source, per_member(tau, target))
     else:
-        torch._foreach_lerp_(list(targets), list(sources), tau)
+        torch._foreach_lerp_(targets, sources, tau)

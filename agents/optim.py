@@ -1,6 +1,7 @@
 """Adam for populations."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Adam(torch.optim.Adam):
         shares = [rate / largest for rate in self.rates]
         self.share = torch.tensor(shares if isinstance(lr, tuple) else shares[0], dtype=torch.float64, device=device)
         self.uneven = min(shares) < 1.0
+        self.operands: tuple[list[Tensor], ...] | None = None  # what the kernel takes, from the first step on
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -44,20 +46,28 @@ class Adam(torch.optim.Adam):
         for parameter in self.parameters:
             parameter.grad = None
 
-    @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """torch's kernel alone. Its optimizer does much more around it, which costs as much as three such kernels."""
-        moving: list[Tensor] = [p for p in self.parameters if p.grad is not None]
-        states = [self.state[p] or self.begin(p) for p in moving]
-        steps = [state["step"] for state in states]
-        before = [p.clone() for p in moving] if self.uneven else []
+        self.descend()
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        """torch's kernel alone. What its optimizer does around it, also around `step`, costs as much as two kernels."""
+        parameters = self.parameters
+        if self.operands is None or len(self.state) < len(parameters):
+            self.operands = self.begin()
+        operands: Sequence[list[Tensor]] = self.operands
+        if any(p.grad is None for p in parameters):
+            moving = [i for i, p in enumerate(parameters) if p.grad is not None]
+            operands = [[column[i] for i in moving] for column in operands]
+        moved, first, second, steps = operands
+        before = [p.clone() for p in moved] if self.uneven else []
         group = self.param_groups[0]
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
-            moving,
-            [p.grad for p in moving if p.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+            moved,
+            [p.grad for p in moved if p.grad is not None],
+            first,
+            second,
             [],
             steps,
             lr=group["lr"],
@@ -68,15 +78,23 @@ class Adam(torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
-        for parameter, old in zip(moving, before, strict=False):
+        for parameter, old in zip(moved, before, strict=False):
             parameter.copy_(old.lerp(parameter, per_member(self.share.to(parameter), parameter)))
 
-    def begin(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The moments of a parameter that has not moved yet, as torch's Adam keeps them."""
-        zero = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-        self.state[parameter] = {"step": zero, **moments}
-        return self.state[parameter]
+    def begin(self) -> tuple[list[Tensor], ...]:
+        """Parameters, first and second moments and steps; the state is torch's Adam's, zero where there is none yet."""
+        parameters = self.parameters
+        for parameter in parameters:
+            if not self.state[parameter]:
+                step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[parameter] = {"step": step, **moments}
+        states = [self.state[parameter] for parameter in parameters]
+        return [*parameters], *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.operands = None
 
     def clip_gradients(self, max_norm: float, lead: int) -> None:
         """Scales each member's gradients so that their joint norm is at most max_norm. lead: population dimensions."""
@@ -93,7 +111,7 @@ def minimize_together(losses: Sequence[tuple[Tensor, Adam]]) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.sum().backward(inputs=optimizer.parameters)
     for _, optimizer in losses:
-        optimizer.step()
+        optimizer.descend()
 
 
 def minimize(loss: Tensor, optimizer: Adam, max_norm: float | None = None) -> None:
@@ -105,4 +123,4 @@ def minimize(loss: Tensor, optimizer: Adam, max_norm: float | None = None) -> No
     loss.sum().backward(inputs=optimizer.parameters)
     if max_norm is not None:
         optimizer.clip_gradients(max_norm, loss.dim())
-    optimizer.step()
+    optimizer.descend()

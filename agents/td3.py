@@ -17,7 +17,7 @@ from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.base import Metrics
 from agents.batch import Batch
 from agents.config import Hyper
-from agents.losses import per_member, polyak_
+from agents.losses import Targets, per_member
 from policies import Pessimistic, minimum
 
 
@@ -70,9 +70,7 @@ class TD3(ActorCritic):
 
     def update_targets(self) -> None:
         tau, actor_tau = self.hyper.tau, self.hyper.actor_tau
-        polyak_(list(self.target_critic.parameters()), list(self.critic.parameters()), tau)
-        polyak_(
-            list(self.target_actor.parameters()),
-            list(self.actor.parameters()),
-            tau if actor_tau is None else actor_tau,
-        )
+        if actor_tau is None:
+            return super().update_targets()
+        Targets((self.target_critic, self.critic)).follow(tau)
+        Targets((self.target_actor, self.actor)).follow(actor_tau)

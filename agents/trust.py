@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from agents.batch import Batch
 from agents.config import Hyper
-from agents.losses import polyak_, squared_errors, td_target
+from agents.losses import Targets, squared_errors, td_target
 from agents.optim import Adam, minimize
 from agents.spec import Dataset
 from policies import Critic, Value, minimum
@@ -51,19 +51,21 @@ class AdvantageFilter(nn.Module):
         self.q = Critic(observation_size, action_size)
         self.target_q = Critic(observation_size, action_size).requires_grad_(False)
         self.target_q.load_state_dict(self.q.state_dict())
+        self.targets = Targets((self.target_q, self.q))
         self.v = Value(observation_size)
         self.optimizers = {"filter_q": Adam(self.q.parameters(), lr), "filter_v": Adam(self.v.parameters(), lr)}
 
     def update(self, batch: Batch, rewards: Tensor, tau: float = 0.005) -> dict[str, Tensor]:
         """One step of V, then Q, then the target of Q. rewards: as the agent sees them, (B,)."""
-        next_v = self.v(batch.next_observations).detach()  # of before V's step
+        with torch.no_grad():
+            next_v = self.v(batch.next_observations)  # of before V's step
         u = minimum(self.target_q(batch.observations, batch.actions)) - self.v(batch.observations)  # (B,)
         v_loss = expectile_loss(u, self.expectile)
         minimize(v_loss, self.optimizers["filter_v"])
         target_q = td_target(rewards, batch.terminations, next_v, self.gamma)
         q_loss = squared_errors(self.q(batch.observations, batch.actions), target_q).mean(-1)
         minimize(q_loss, self.optimizers["filter_q"])
-        polyak_(list(self.target_q.parameters()), list(self.q.parameters()), tau)
+        self.targets.follow(tau)
         return {"filter/v_loss": v_loss.detach(), "filter/q_loss": q_loss.detach()}
 
     @torch.no_grad()

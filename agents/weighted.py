@@ -17,7 +17,7 @@ from agents.actor_critic import cosine
 from agents.base import Agent, Metrics
 from agents.batch import Batch
 from agents.config import AgentConfig, Hyper
-from agents.losses import per_member, polyak_, squared_errors, td_target
+from agents.losses import Targets, per_member, squared_errors, td_target
 from agents.optim import Adam
 from policies import BoxNormal, Critic, DeterministicActor, NormalActor, Pessimistic, Policy, mean, minimum
 from policies.critic import Aggregate
@@ -120,6 +120,7 @@ class Weighted(Agent):
         self.target_critic = critic().requires_grad_(False)
         self.initialize()
         self.target_critic.load_state_dict(self.critic.state_dict())
+        self.targets = Targets((self.target_critic, self.critic))
         self.optimizers = {
             "actor": Adam(self.actor.parameters(), c.actor_lr),
             "critic": Adam(self.critic.parameters(), c.critic_lr),
@@ -204,7 +205,7 @@ class Weighted(Agent):
         return 1.0 if horizon == 0 or self.online else cosine(self.updates - 1, horizon)
 
     def update_targets(self) -> None:
-        polyak_(list(self.target_critic.parameters()), list(self.critic.parameters()), self.hyper.tau)
+        self.targets.follow(self.hyper.tau)
 
     def explore(self, observations: Tensor) -> Tensor:
         """A draw from the policy."""
