@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -52,7 +53,7 @@ class Agent(nn.Module):
     def __init__(
         self,
         dataset: Dataset | DataSpec,
-        env: gym.Env | VecEnv | None = None,
+        env: gym.Env | VecEnv | VectorEnv | None = None,
         *,
         seed: int = 0,
         population: int | None = None,
@@ -188,7 +189,7 @@ class Agent(nn.Module):
 
     def finetune_online(
         self,
-        env: gym.Env | VecEnv | None,
+        env: gym.Env | VecEnv | VectorEnv | None,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1000,
@@ -197,7 +198,7 @@ class Agent(nn.Module):
     ) -> Self:
         """`total_timesteps` more environment steps with the paper's online updates.
 
-        env: None takes the one of set_env. dataset: what the config's online_buffer mixes in or begins with; not
+        env: one environment, or several of Stable-Baselines3 or Gymnasium; None takes the one of set_env. dataset: what the config's online_buffer mixes in or begins with; not
         needed where that is nothing. Each call begins with a seeded reset of the environment. Interrupted as
         learn_offline.
         """
@@ -270,7 +271,10 @@ class Agent(nn.Module):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike, env: gym.Env | VecEnv | None = None, device: str | torch.device = "auto"
+        cls,
+        path: str | os.PathLike,
+        env: gym.Env | VecEnv | VectorEnv | None = None,
+        device: str | torch.device = "auto",
     ) -> Self:
         """The agent of a checkpoint. Raises FileNotFoundError, or CheckpointError that says what is wrong with it."""
         agent = saving.load_agent(cls, path, device)
@@ -335,7 +339,7 @@ class Agent(nn.Module):
     def get_env(self) -> VecEnv | None:
         return self._env
 
-    def set_env(self, env: gym.Env | VecEnv) -> None:
+    def set_env(self, env: gym.Env | VecEnv | VectorEnv) -> None:
         """Raises ValueError where the spaces are not those of the dataset, or where the env normalises by itself."""
         self._env = run.vectorize(env, self.spec)
 

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import HumanOutputFormat, Logger, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_latest_run_id
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, unwrap_vec_normalize
 from tqdm import tqdm
 
 from agents.spec import DataSpec
+from agents.vector import GymnasiumVecEnv
 
 if TYPE_CHECKING:
     from agents.base import Agent, Metrics
@@ -140,8 +142,10 @@ class DataOnly(gym.Env):
         self.action_space = spec.action_space
 
 
-def vectorize(env: gym.Env | VecEnv, spec: DataSpec) -> VecEnv:
+def vectorize(env: gym.Env | VecEnv | VectorEnv, spec: DataSpec) -> VecEnv:
     """A VecEnv whose episodes are monitored, checked against the dataset's spaces."""
+    if isinstance(env, VectorEnv):
+        env = VecMonitor(GymnasiumVecEnv(env))
     if isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None:
         raise ValueError(
             "VecNormalize would normalise twice: the agent normalises by itself, give the environment inside it"
