@@ -198,9 +198,9 @@ class Agent(nn.Module):
     ) -> Self:
         """`total_timesteps` more environment steps with the paper's online updates.
 
-        env: one environment, or several of Stable-Baselines3 or Gymnasium; None takes the one of set_env. dataset: what the config's online_buffer mixes in or begins with; not
-        needed where that is nothing. Each call begins with a seeded reset of the environment. Interrupted as
-        learn_offline.
+        env: one environment, or several of Stable-Baselines3 or Gymnasium; None takes the one of set_env.
+        dataset: what the config's online_buffer mixes in or begins with; not needed where that is nothing.
+        Each call begins with a seeded reset of the environment. Interrupted as learn_offline.
         """
         if env is not None:
             self.set_env(env)
