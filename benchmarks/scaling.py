@@ -27,6 +27,7 @@ from matplotlib.ticker import NullLocator
 from measuring import ACTIONS, OBSERVATIONS, Run, clocked, in_turns, machine, random_columns, write_json
 
 from agents import IQL, TD3BC, Agent
+from agents.engine import Engine
 from agents.replay import Table
 from agents.spec import Dataset
 from zoo.datasets import OfflineDataset
@@ -56,11 +57,11 @@ class Scaling:
 
 
 def steps(agent: Agent, data: Dataset) -> Run:
-    table = Table.of(data, agent.layout, agent.device, agent.dtype)
+    table, engine = Table.of(data, agent.layout, agent.device, agent.dtype), Engine.of(agent)
 
     def run() -> None:
-        agent.update(agent.sample(table))
-        agent.update(agent.sample(table))
+        for _ in range(2):
+            engine.update(lambda: agent.sample(table), table.resident)
 
     return run
 
