@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import random_dataset
+from measuring import machine, random_columns, write_json
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -138,7 +138,7 @@ def measure(name: str, agent: Agent, dataset: OfflineDataset, rate: dict[str, fl
 
 def main(options: argparse.Namespace) -> dict:
     device = torch.device(options.device)
-    dataset, rate = random_dataset(), rates(device)
+    dataset, rate = OfflineDataset.from_arrays(**random_columns(), name="random"), rates(device)  # type: ignore[arg-type]
     print(json.dumps(rate), flush=True)
     rows = []
     if options.population:
@@ -149,8 +149,8 @@ def main(options: argparse.Namespace) -> dict:
         for name in options.cases:
             agent = AGENTS[CASES[name][0]](dataset, device=device, **CASES[name][1])
             rows.append(measure(name, agent, dataset, rate))
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    return {"machine": machine, "torch": torch.__version__, "rates": rate, "rows": rows}
+    where = machine() | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+    return {"machine": where, "rates": rate, "rows": rows}
 
 
 if __name__ == "__main__":
@@ -162,4 +162,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     result = main(arguments)
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(arguments.json, result)

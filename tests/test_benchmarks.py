@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import comparison
 import d3rlpy_speed
+import gpu
 import numpy as np
 import plain
 import pytest
@@ -18,7 +19,7 @@ import torch
 from measuring import in_turns, random_columns, versus
 from torch import Tensor, nn
 
-from agents import CQL, IQL, TD3BC, Agent, ReBRAC
+from agents import CQL, IQL, TD3, TD3BC, Agent, ReBRAC
 from policies import MLP
 from tests.data import whole
 from zoo.datasets import OfflineDataset
@@ -361,3 +362,30 @@ def test_growth_is_told_in_words():
         "TD3BC: 8 ms at 256, 32 ms at 4,096: 4 x the cost for 16 x the size, 0.250 x what is in proportion; "
         "exponent 0.50"
     )
+
+
+# Roofline of a GPU
+
+
+def test_operations_are_counted_without_views_and_with_what_they_read_and_write():
+    x, y = torch.ones(4, 8), torch.ones(8, 2)
+    with gpu.Operations() as operations:
+        out = x @ y  # reads 32 and 16 numbers, writes 8
+        out.t().unsqueeze(0)  # two views
+        out.add_(1.0)  # reads 8, and gives them
+    assert operations.count == 2
+    assert operations.bytes == 4 * (32 + 16 + 8 + 8 + 8)
+
+
+def test_the_roofline_of_an_agent_holds_its_products(capsys):
+    dataset = OfflineDataset.from_arrays(**random_columns(1000), name="random")
+    agent = TD3(dataset, actor_hidden=(16,), critic_hidden=(16,), batch_size=8, device="cpu")
+    rate = {"kernel_s": 1e-6, "bytes_per_s": 1e9, "flop_per_s": 1e9}
+    row = gpu.measure("TD3", agent, dataset, rate)
+    # Two numbers a multiply-add; the actor 17 -> 16 -> 6, the critics 23 -> 16 -> 1 of which the last column is a sum.
+    actor, critic = 8 * (17 * 16 + 16 * 6), 8 * 23 * 16
+    critic_step = actor + 2 * critic + 2 * (2 * critic)  # target's actions and opinions, forward, weights' gradients
+    actor_step = (actor + 8 * 16 * 6 + actor) + 2 * critic  # forward, through and to its weights; first critic and back
+    assert row["products_ms"] == pytest.approx((critic_step + actor_step / 2) * 2 / 1e9 * 1e3, rel=0.02)
+    assert row["limit"] in ("launches", "bytes", "products")
+    assert row["agent"] in capsys.readouterr().out
