@@ -49,7 +49,7 @@ def check_population_fits(
     available = free_memory(where)
     if available is None:
         return
-    needs = footprint(cls, dataset, population, **settings)
+    needs = footprint(cls, dataset, **settings)
     fits = needs.fits(available)
     if population > fits:
         raise MemoryError(
@@ -60,8 +60,8 @@ def check_population_fits(
         )
 
 
-def footprint(cls: type[Agent], dataset: Dataset, population: int, **settings: Any) -> Footprint:
-    """What one member of such a population takes, and all of them together. settings: as the population's own."""
+def footprint(cls: type[Agent], dataset: Dataset, **settings: Any) -> Footprint:
+    """What a population of these settings takes; of swept ones, its first member stands for all."""
     config = {name: value for name, value in settings.items() if name in cls.Config.names()}
     swept = {name for name, value in config.items() if name in cls.Config.build(config).sweeps()}
     single = {name: value[0] if name in swept else value for name, value in settings.items()}

@@ -46,7 +46,7 @@ def test_the_meter_counts_storage_once_and_only_while_it_lives():
 def test_the_estimate_is_what_a_population_takes(cls, settings):
     data = toy_dataset(2100)
     settings = small(cls) | settings
-    estimate = footprint.footprint(cls, data, 3, **settings).of(3)
+    estimate = footprint.footprint(cls, data, **settings).of(3)
     with Meter() as meter:
         agent = cls(data, population=3, device="cpu", **settings)
         table = Table.of(data, agent.layout, agent.device, agent.dtype)
@@ -66,7 +66,7 @@ def test_what_fits_leaves_a_tenth():
 
 def test_a_population_that_does_not_fit_is_refused_with_the_one_that_would(monkeypatch):
     data, chosen = toy_dataset(), small(TD3BC)
-    needs = footprint.footprint(TD3BC, data, 2, **chosen)
+    needs = footprint.footprint(TD3BC, data, **chosen)
     monkeypatch.setattr(footprint, "free_memory", lambda device: int(needs.of(5) / 0.89))
     check_population_fits(TD3BC, data, 5, "cpu", **chosen)
     with pytest.raises(MemoryError, match=r"a population of 6 TD3BC needs about .* 5 members would fit"):
