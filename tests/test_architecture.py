@@ -17,6 +17,7 @@ SHARED = {
     "spec",
     "checkpoint",
     "saving",
+    "vector",
 }  # they know gymnasium and SB3
 STDLIB = sys.stdlib_module_names
 

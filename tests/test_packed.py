@@ -164,4 +164,4 @@ def test_train_takes_a_folder_that_export_wrote(tmp_path, monkeypatch):
     export(str(tmp_path / "toy.hdf5"), str(tmp_path / "toy"), "packed")
     settings = ("actor_hidden=(8,)", "critic_hidden=(8,)")
     out = tmp_path / "run"
-    assert train("TD3BC", str(tmp_path / "toy"), 3, out, 0, None, settings, (), 10, 10, "cpu", "fp32").exists()
+    assert train("TD3BC", str(tmp_path / "toy"), 3, out, 0, None, settings, (), 10, 10, "cpu", "fp32", 1).exists()
