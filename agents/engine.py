@@ -1,8 +1,8 @@
 """Runs updates: one by one, or on a GPU recorded once and replayed.
 
-An update of small networks is a hundred kernels of a few microseconds, and launching them takes longer than running
-them. A CUDA graph launches all of them at once. Agents do not know of it: they keep the host's part of an update
-(begin_update) from the device's (gradient_step), and tell by their `phase` which updates run the same operations.
+An update is some hundred small operations (benchmarks/gpu.py counts them), each a kernel to launch; a CUDA graph
+launches them all at once. Agents do not know of it: they keep the host's part of an update (begin_update) from the
+device's (gradient_step), and tell by their `phase` which updates run the same operations.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Engine:
 
 
 def unrecorded(agent: Agent, why: str) -> None:
-    warnings.warn(f"{type(agent).__name__} trains without CUDA graphs, many times slower: {why}", stacklevel=4)
+    warnings.warn(f"{type(agent).__name__} trains without CUDA graphs: {why}", stacklevel=4)
 
 
 class CudaGraphs:

@@ -51,7 +51,7 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def descend(self) -> None:
-        """torch's kernel alone. What its optimizer does around it, also around `step`, costs as much as two kernels."""
+        """torch's kernel alone, without what its optimizer does around it, also around anything called `step`."""
         parameters = self.parameters
         if self.operands is None or len(self.state) < len(parameters):
             self.operands = self.begin()

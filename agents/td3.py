@@ -46,6 +46,8 @@ class TD3(ActorCritic):
         pessimism = self.config.pessimism
         self.aggregate = minimum if pessimism is None else Pessimistic(pessimism)
         super().build()
+        self.actor_targets = Targets((self.target_actor, self.actor))  # each may have its own tau
+        self.critic_targets = Targets((self.target_critic, self.critic))
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """-mean Q_1(s, pi(s)); arXiv 1802.09477, algorithm 1."""
@@ -70,7 +72,5 @@ class TD3(ActorCritic):
 
     def update_targets(self) -> None:
         tau, actor_tau = self.hyper.tau, self.hyper.actor_tau
-        if actor_tau is None:
-            return super().update_targets()
-        Targets((self.target_critic, self.critic)).follow(tau)
-        Targets((self.target_actor, self.actor)).follow(actor_tau)
+        self.critic_targets.follow(tau)
+        self.actor_targets.follow(tau if actor_tau is None else actor_tau)

@@ -108,6 +108,13 @@ class TD3:
     def actor_loss(self, *batch: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def td_loss(
+        self, observations: Tensor, actions: Tensor, rewards: Tensor, terminations: Tensor, next_q: Tensor
+    ) -> Tensor:
+        target = rewards + GAMMA * (1.0 - terminations) * next_q
+        q1, q2 = ask(self.critics, observations, actions)
+        return mse_loss(q1, target) + mse_loss(q2, target)
+
     def next_actions(self, next_observations: Tensor) -> Tensor:
         pi = self.target_actor(next_observations)
         noise = (0.2 * torch.randn_like(pi)).clamp(-0.5, 0.5)
@@ -123,9 +130,7 @@ class TD3BC(TD3):
         observations, actions, rewards, next_observations, terminations = batch
         with torch.no_grad():
             next_q = lowest(ask(self.target_critics, next_observations, self.next_actions(next_observations)))
-            target = rewards + GAMMA * (1.0 - terminations) * next_q
-        q1, q2 = ask(self.critics, observations, actions)
-        return mse_loss(q1, target) + mse_loss(q2, target)
+        return self.td_loss(observations, actions, rewards, terminations, next_q)
 
     def actor_loss(self, *batch: Tensor) -> Tensor:
         observations, actions = batch[:2]
@@ -145,9 +150,7 @@ class ReBRAC(TD3):
             next_actions = self.next_actions(next_observations)
             distance = ((next_actions - data_next) ** 2).sum(-1) * valid
             next_q = lowest(ask(self.target_critics, next_observations, next_actions)) - 0.01 * distance
-            target = rewards + GAMMA * (1.0 - terminations) * next_q
-        q1, q2 = ask(self.critics, observations, actions)
-        return mse_loss(q1, target) + mse_loss(q2, target)
+        return self.td_loss(observations, actions, rewards, terminations, next_q)
 
     def actor_loss(self, *batch: Tensor) -> Tensor:
         observations, actions = batch[:2]

@@ -1,7 +1,7 @@
 """Environments side by side, in this process or in another one that lives across evaluations.
 
 One message a step and process goes there, the bytes of the actions, and one comes back, the bytes of what the
-environments gave: pickling the arrays would take longer than all the rest of the sending.
+environments gave, without a pickled array.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 import gymnasium as gym
 import numpy as np
 
-MOST_WORKERS = 4  # by default: each takes some 250 MB, and 10 episodes gain little from more
+MOST_WORKERS = 4  # by default: each is an interpreter with torch and MuJoCo in memory, for a share of 10 episodes
 LARGEST_MAKER = 1 << 20  # bytes; an environment's name and settings are a few hundred
 PATIENCE = 5.0  # seconds in which a worker may finish the step that it is in
 
