@@ -83,7 +83,7 @@ if __name__ == "__main__":
     parser.add_argument("--critics", type=int, nargs="+", default=CRITICS)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=50_000)
-    parser.add_argument("--every", type=int, default=5_000)
+    parser.add_argument("--every", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
     parser.add_argument("--out", type=Path, default=CSV)

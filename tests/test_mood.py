@@ -1,5 +1,6 @@
 """MOOD: golden rewards on real physics, relabelling against what was logged, and the sets that come of it."""
 
+import subprocess
 import sys
 
 import gymnasium as gym
@@ -299,6 +300,27 @@ def test_sets_are_made_once_and_a_missing_recording_is_named(merged, tmp_path):
 def test_an_objective_that_a_domain_has_not_is_named(tmp_path):
     with pytest.raises(ValueError, match="humanoid has no objective 'rnd'; it has walk, run, stand"):
         mood_collect.collect_objective(tmp_path, "humanoid", "rnd", 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("given", "lengths"),
+    [
+        ({"steps": None}, [1_000_000] * 4 + [2_000_000]),  # the paper's table 6
+        ({"steps": 300}, [300] * 4 + [600]),
+        ({"steps": 300, "exploration_steps": 100}, [300] * 4 + [100]),
+    ],
+)
+def test_exploration_takes_twice_the_steps_or_its_own(given, lengths, tmp_path, monkeypatch):
+    collected = []
+    monkeypatch.setattr(mood_collect, "collect_objective", lambda *about: collected.append(about) or tmp_path)
+    mood_collect.collect_all(tmp_path, ["walker"], (), [3], **given)
+    assert [about[2:] for about in collected] == list(zip((*TARGETS["walker"], "rnd"), [3] * 5, lengths, strict=True))
+
+
+def test_an_environment_is_made_without_dm_controls_remarks():
+    code = "from zoo.envs import make_env; make_env('zoo.mood_rewards:mood/cheetah-walk-v0').reset(seed=0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 @pytest.mark.slow

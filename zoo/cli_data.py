@@ -157,6 +157,7 @@ def mood_collect(
     objectives: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     steps: int | None = None,
+    exploration_steps: int | None = None,
 ) -> None:
     """Train MOOD's TD3 and exploring learners and record every step; interrupted, the same command goes on.
 
@@ -165,11 +166,12 @@ def mood_collect(
         domains: cheetah, walker, quadruped, humanoid.
         objectives: tasks of the domains, or rnd; by default all of them.
         seeds: one learner each.
-        steps: of a task's learner, twice that for rnd; by default the paper's, 1 million and 10 for humanoid.
+        steps: of a task's learner; by default the paper's, 1 million and 10 for humanoid.
+        exploration_steps: of rnd's learner; by default twice those.
     """
     from zoo.mood_collect import collect_all
 
-    for path in collect_all(out, domains, objectives, seeds, steps):
+    for path in collect_all(out, domains, objectives, seeds, steps, exploration_steps):
         print(f"saved {path}")
 
 

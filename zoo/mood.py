@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.checks import Array, DatasetKeyError, DatasetValueError
-from zoo.mood_rewards import BASE, TARGETS, check_domain, env_id, reward_functions
+from zoo.mood_rewards import TARGETS, check_domain, env_id, load, reward_functions
 from zoo.recording import as_rows, episode_lengths, is_made, read_about, read_bounds, read_episodes, write_hdf5
 
 EXPLORATION = "rnd"
@@ -42,10 +42,8 @@ class Relabel:
     """
 
     def __init__(self, domain: str):
+        self.physics = load(domain).physics
         self.rewards = reward_functions(domain)
-        from dm_control import suite
-
-        self.physics = suite.load(domain, BASE[domain]).physics
         self.needed = ["infos/next_qpos", "infos/next_qvel", "infos/ctrl"]
         if self.physics.model.na:
             self.needed.append("infos/next_act")

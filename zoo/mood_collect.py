@@ -32,8 +32,10 @@ SETTINGS: dict[str, Any] = {  # the paper's table 5; not stated there, as its of
 }
 
 
-def collect_objective(folder: Path, domain: str, objective: str, seed: int, steps: int, every: int = 50_000) -> Path:
+def collect_objective(folder: Path, domain: str, objective: str, seed: int, steps: int) -> Path:
     """One learner's whole replay buffer, from scratch, as recording(...); goes on where it stopped.
+
+    It is saved, and says how it does, about ten times, and every 50,000 steps at least.
 
     For exploration the reward is novelty; the one in the file is that of the domain's base task. The file has the
     rewards of all tasks beside it. Raises ValueError for another domain or objective.
@@ -51,7 +53,7 @@ def collect_objective(folder: Path, domain: str, objective: str, seed: int, step
         lambda: make_env(name),
         recording(folder, domain, objective, seed),
         steps,
-        every,
+        min(steps // 10, 50_000),
         seed,
         about={"env_id": name, "objective": objective},
         infos=tuple(f"reward/{task}" for task in TARGETS[domain]),
@@ -60,17 +62,24 @@ def collect_objective(folder: Path, domain: str, objective: str, seed: int, step
 
 
 def collect_all(
-    folder: Path, domains: Sequence[str], only: Sequence[str], seeds: Sequence[int], steps: int | None
+    folder: Path,
+    domains: Sequence[str],
+    only: Sequence[str],
+    seeds: Sequence[int],
+    steps: int | None,
+    exploration_steps: int | None = None,
 ) -> list[Path]:
     """Every recording of those domains and seeds, of the objectives in `only` or, without any, of all.
 
-    steps: of a task, with twice that for exploration; None is the paper's.
+    steps: of a task; None is the paper's. exploration_steps: None is twice that.
     """
     paths = []
     for domain in domains:
         for objective in only or objectives(domain):
             for seed in seeds:
-                length = (steps or STEPS[domain]) * (EXPLORATION_FACTOR if objective == EXPLORATION else 1)
+                length = steps or STEPS[domain]
+                if objective == EXPLORATION:
+                    length = exploration_steps or EXPLORATION_FACTOR * length
                 print(f"{domain}, {objective}, seed {seed}: {length:,} steps")
                 paths.append(collect_objective(folder, domain, objective, seed, length))
     return paths

@@ -6,6 +6,8 @@ Source: Cetin et al. 2024, arXiv 2403.13097. Nine rewards are dm_control's own; 
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -99,6 +101,24 @@ def check_domain(domain: str) -> None:
         raise ValueError(f"no MOOD domain {domain!r}; there are {', '.join(TARGETS)}")
 
 
+def load(domain: str) -> Any:
+    """dm_control's environment of a domain's base task, without its remarks on its own model files and on displays.
+
+    Raises ValueError for another domain, ImportError without dm_control.
+    """
+    check_domain(domain)
+    remarks = logging.getLogger("absl")
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*DISPLAY")  # nothing is drawn here
+            from dm_control import suite
+        return suite.load(domain, BASE[domain])
+    finally:
+        remarks.setLevel(level)
+
+
 class MoodEnv(gym.Wrapper):
     """One task: dm_control's domain through shimmy, as vectors of float32, actions in [-1, 1].
 
@@ -110,10 +130,9 @@ class MoodEnv(gym.Wrapper):
         check_domain(domain)
         if task not in TARGETS[domain]:
             raise ValueError(f"{domain} has no task {task!r}; it has {', '.join(TARGETS[domain])}")
-        from dm_control import suite
+        environment = load(domain)
         from shimmy.dm_control_compatibility import DmControlCompatibilityV0
 
-        environment = suite.load(domain, BASE[domain])
         super().__init__(DmControlCompatibilityV0(environment))
         self.physics = environment.physics
         self.rewards = reward_functions(domain)

@@ -1,0 +1,121 @@
+"""Same- against mixed-objective data: agents of Cetin et al. 2024 (arXiv 2403.13097) on every target of a folder of
+MOOD sets, in the form of that paper with smaller networks and batches, so that it runs on a CPU.
+
+    python benchmarks/mood.py mood-small --domains cheetah walker
+    python benchmarks/mood.py mood-small --table
+
+The seeds are the members of one population. Each row is the return of deterministic episodes from reset seeds 100 on,
+after the last step. What the CSV file has already is not run again.
+"""
+
+import argparse
+import csv
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from learning import note
+
+from agents import AGENTS
+from zoo.datasets import load_dataset
+from zoo.envs import make_env
+from zoo.evaluation import Evaluator
+from zoo.mood_rewards import TARGETS
+from zoo.scores import normalized_score
+
+CSV = Path(__file__).parent / "mood.csv"
+KINDS = ("same", "mixed")
+SMALL: dict[str, Any] = {"actor_hidden": (128, 128), "critic_hidden": (128, 128), "batch_size": 256}
+FORM: dict[str, Any] = SMALL | {"preset": "simple-ingredients"}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {  # label -> agent and settings; ASAC's own are that paper's
+    "BC": ("TD3BC", FORM | {"alpha": 0.0}),
+    "TD3BC": ("TD3BC", FORM),
+    "IQL": ("IQL", FORM | {"value_hidden": (128, 128)}),
+    "AWAC": ("AWAC", FORM),
+    "ASAC": ("ASAC", SMALL),
+}
+
+
+def train(label: str, path: Path, args: argparse.Namespace) -> None:
+    dataset = load_dataset(str(path))
+    agent_name, settings = RUNS[label]
+    agent = AGENTS[agent_name](dataset, population=args.seeds, **settings)
+    started = time.perf_counter()
+    agent.learn_offline(dataset, args.steps)
+    with Evaluator(partial(make_env, agent.spec)) as evaluator:
+        returns = evaluator.evaluate_members(agent, args.episodes)
+    for seed in range(args.seeds):
+        note(args.out, label, agent, seed, args.steps, returns[seed], started, f"episodes={args.episodes}")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def data_returns(folder: Path, domain: str, task: str) -> np.ndarray:
+    dataset = load_dataset(str(folder / f"mood-{domain}-{task}-same.hdf5"))
+    return np.bincount(dataset.episode_ids, dataset.column("rewards"))
+
+
+def table(args: argparse.Namespace) -> str:
+    """Markdown: scores as percentages of the targets, averaged over a domain's tasks; deviation over the seeds."""
+    rows = read(args.out)
+    heads = [f"{domain}, {kind}" for domain in args.domains for kind in KINDS]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name, pick in {"the data's mean episode": np.mean, "the data's best episode": np.max}.items():
+        cells = []
+        for domain in args.domains:
+            scores = [
+                normalized_score(f"mood-{domain}-{task}-same", float(pick(data_returns(args.folder, domain, task))))
+                for task in TARGETS[domain]
+            ]
+            cells += [f"{np.mean(scores):.1f}", ""]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for label in dict.fromkeys(row["label"] for row in rows):
+        cells = []
+        for domain in args.domains:
+            for kind in KINDS:
+                tasks = [
+                    [
+                        normalized_score(row["dataset"], float(row["return_mean"]))
+                        for row in rows
+                        if (row["label"], row["dataset"]) == (label, f"mood-{domain}-{task}-{kind}")
+                    ]
+                    for task in TARGETS[domain]
+                ]
+                seeds = np.mean(tasks, 0)
+                cells.append(f"{seeds.mean():.1f} ± {seeds.std():.1f}")
+        lines.append(f"| `{label}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of zoo data mood merge")
+    parser.add_argument("--domains", nargs="+", choices=TARGETS, default=["cheetah", "walker"])
+    parser.add_argument("--agents", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--episodes", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options))
+    else:
+        torch.set_num_threads(options.threads)
+        done = {(row["label"], row["dataset"]) for row in read(options.out)}
+        for domain in options.domains:
+            for task in TARGETS[domain]:
+                for kind in KINDS:
+                    name = f"mood-{domain}-{task}-{kind}"
+                    for label in options.agents:
+                        if (label, name) not in done:
+                            train(label, options.folder / f"{name}.hdf5", options)
