@@ -11,6 +11,7 @@ after the last step. What the CSV file has already is not run again.
 import argparse
 import csv
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from zoo.scores import normalized_score
 
 CSV = Path(__file__).parent / "mood.csv"
 KINDS = ("same", "mixed")
-SMALL: dict[str, Any] = {"actor_hidden": (128, 128), "critic_hidden": (128, 128), "batch_size": 256}
+SMALL: dict[str, Any] = {"actor_hidden": (128, 128), "critic_hidden": (128, 128), "batch_size": 128}
 FORM: dict[str, Any] = SMALL | {"preset": "simple-ingredients"}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {  # label -> agent and settings; ASAC's own are that paper's
     "BC": ("TD3BC", FORM | {"alpha": 0.0}),
@@ -58,40 +59,36 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def data_returns(folder: Path, domain: str, task: str) -> np.ndarray:
-    dataset = load_dataset(str(folder / f"mood-{domain}-{task}-same.hdf5"))
-    return np.bincount(dataset.episode_ids, dataset.column("rewards"))
+def score(rows: list[dict[str, str]], label: str, domain: str, kind: str) -> str:
+    """Percent of the target, averaged over the domain's tasks: mean +- deviation over the seeds; none if one lacks."""
+    tasks = []
+    for name in (f"mood-{domain}-{task}-{kind}" for task in TARGETS[domain]):
+        mine = sorted((row for row in rows if (row["label"], row["dataset"]) == (label, name)), key=lambda r: r["seed"])
+        tasks.append([normalized_score(name, float(row["return_mean"])) for row in mine])
+    if len({len(task) for task in tasks}) > 1 or not tasks[0]:
+        return ""
+    seeds = np.mean(tasks, 0)
+    return f"{seeds.mean():.1f} ± {seeds.std():.1f}"
+
+
+def score_of_data(folder: Path, domain: str, kind: str, pick: Callable[[np.ndarray], float]) -> str:
+    """The same of one episode of each task's set: its mean, or its best one."""
+    scores = []
+    for name in (f"mood-{domain}-{task}-{kind}" for task in TARGETS[domain]):
+        dataset = load_dataset(str(folder / f"{name}.hdf5"))
+        returns = np.bincount(dataset.episode_ids, dataset.column("rewards"))
+        scores.append(normalized_score(name, float(pick(returns))))
+    return f"{np.mean(scores):.1f}"
 
 
 def table(args: argparse.Namespace) -> str:
-    """Markdown: scores as percentages of the targets, averaged over a domain's tasks; deviation over the seeds."""
     rows = read(args.out)
-    heads = [f"{domain}, {kind}" for domain in args.domains for kind in KINDS]
-    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    columns = [(domain, kind) for domain in args.domains for kind in KINDS]
+    lines = [f"| | {' | '.join(map(', '.join, columns))} |", "|---" * (len(columns) + 1) + "|"]
     for name, pick in {"the data's mean episode": np.mean, "the data's best episode": np.max}.items():
-        cells = []
-        for domain in args.domains:
-            scores = [
-                normalized_score(f"mood-{domain}-{task}-same", float(pick(data_returns(args.folder, domain, task))))
-                for task in TARGETS[domain]
-            ]
-            cells += [f"{np.mean(scores):.1f}", ""]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(score_of_data(args.folder, *column, pick) for column in columns)} |")
     for label in dict.fromkeys(row["label"] for row in rows):
-        cells = []
-        for domain in args.domains:
-            for kind in KINDS:
-                tasks = [
-                    [
-                        normalized_score(row["dataset"], float(row["return_mean"]))
-                        for row in rows
-                        if (row["label"], row["dataset"]) == (label, f"mood-{domain}-{task}-{kind}")
-                    ]
-                    for task in TARGETS[domain]
-                ]
-                seeds = np.mean(tasks, 0)
-                cells.append(f"{seeds.mean():.1f} ± {seeds.std():.1f}")
-        lines.append(f"| `{label}` | {' | '.join(cells)} |")
+        lines.append(f"| `{label}` | {' | '.join(score(rows, label, *column) for column in columns)} |")
     return "\n".join(lines)
 
 
@@ -101,7 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("--domains", nargs="+", choices=TARGETS, default=["cheetah", "walker"])
     parser.add_argument("--agents", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--episodes", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=CSV)
