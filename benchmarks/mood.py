@@ -98,7 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("--domains", nargs="+", choices=TARGETS, default=["cheetah", "walker"])
     parser.add_argument("--agents", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, default=5_000)
     parser.add_argument("--episodes", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=CSV)
