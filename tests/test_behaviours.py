@@ -95,6 +95,14 @@ def test_policies_are_saved_at_the_ends_of_episodes_and_at_both_ends(trained):
     assert SAC.load(policies_of(trained) / "000000070.zip").num_timesteps == 70
 
 
+def test_a_learner_says_how_its_last_ten_episodes_did(tmp_path, capsys):
+    rows = rows_of(train(SAC, Push, tmp_path / "push.hdf5", 98, 7, 0, ABOUT, **tiny()))
+    returns = rows["rewards"].reshape(14, 7).sum(1, dtype=np.float64)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"step 7: the last 1 episodes return {returns[0]:.1f} on average"
+    assert said[12] == f"step 91: the last 10 episodes return {returns[3:13].mean():.1f} on average"
+
+
 def journal_rows(path) -> np.ndarray:
     with path.with_name(f"{path.name}.journal").open("rb") as file:
         np.load(file)

@@ -48,7 +48,9 @@ class Milestones(BaseCallback):
         if self.locals["dones"][0] and self.num_timesteps - self.last >= self.every:
             self.last = self.num_timesteps
             save_policy(self.model, self.folder)
-            returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+            # The buffer has the episodes before the one that ends here, which is in the step's info.
+            episodes = [*(self.model.ep_info_buffer or ()), self.locals["infos"][0]["episode"]][-10:]
+            returns = [episode["r"] for episode in episodes]
             print(f"step {self.last:,}: the last {len(returns)} episodes return {np.mean(returns):.1f} on average")
         return True
 
