@@ -157,12 +157,19 @@ def point(steps: int, value: float) -> Point:
 def test_medium_is_the_first_policy_a_third_of_the_way_to_the_best():
     curve = [point(0, 10.0), point(1, 30.0), point(2, 41.0), point(3, 100.0), point(4, 60.0)]
     assert choose(curve, 1 / 3) == (curve[2], curve[3])  # 10 + 90 / 3 = 40
-    assert choose(curve, 0.9) == (curve[3], curve[3])
 
 
 def test_a_learner_that_learned_nothing_gives_no_sets():
     with pytest.raises(ValueError, match="no policy is better than the untrained one"):
         choose([point(0, 10.0), point(1, 9.0)], 1 / 3)
+
+
+def test_medium_is_not_the_expert():
+    curve = [point(0, 10.0), point(1, 31.0), point(2, 41.0), point(3, 110.0), point(4, 95.0)]
+    with pytest.raises(
+        ValueError, match=r"returns 110.0: none before it reached 85.0, only 41.0. Choose a lower --med"
+    ):
+        choose(curve, 0.75)
 
 
 def test_every_policy_is_evaluated_once(trained):

@@ -146,14 +146,22 @@ def evaluate_policies(algorithm: type[OffPolicyAlgorithm], path: Path, make: Cal
 def choose(curve: Sequence[Point], fraction: float) -> tuple[Point, Point]:
     """The medium policy and the expert: the best one, and the first that is `fraction` of the way to it.
 
-    Raises ValueError where nothing was learned.
+    Raises ValueError where nothing was learned, and where both would be the same policy.
     """
     expert = max(curve, key=lambda point: point.return_mean)
     begin = curve[0].return_mean
     if expert.return_mean <= begin:
         raise ValueError(f"no policy is better than the untrained one, which returns {begin:.1f}: train for more steps")
     goal = begin + fraction * (expert.return_mean - begin)
-    return next(point for point in curve if point.return_mean >= goal), expert
+    medium = next(point for point in curve if point.return_mean >= goal)
+    if medium == expert:
+        before = max(point.return_mean for point in curve[: curve.index(expert)])
+        raise ValueError(
+            f"medium and expert would be the same policy, the best one, which returns {expert.return_mean:.1f}: none "
+            f"before it reached {goal:.1f}, only {before:.1f}. Choose a lower --medium than {fraction:.2f}, or make it "
+            "anew with policies saved more often (--every) or for more steps"
+        )
+    return medium, expert
 
 
 def make_sets(
