@@ -2,16 +2,17 @@
 MOOD sets, in the form of that paper with smaller networks and batches, so that it runs on a CPU.
 
     python benchmarks/mood.py mood-small --domains cheetah walker
+    python benchmarks/mood.py mood-small --domains walker --tasks spin --steps 20000
     python benchmarks/mood.py mood-small --table
 
 The seeds are the members of one population. Each row is the return of deterministic episodes from reset seeds 100 on,
-after the last step. What the CSV file has already is not run again.
+after the last step. What the CSV file has already, of as many steps, is not run again.
 """
 
 import argparse
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,14 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def score(rows: list[dict[str, str]], label: str, domain: str, kind: str) -> str:
+def tasks_of(domain: str, only: Sequence[str]) -> list[str]:
+    return [task for task in TARGETS[domain] if not only or task in only]
+
+
+def score(rows: list[dict[str, str]], label: str, domain: str, kind: str, only: Sequence[str] = ()) -> str:
     """Percent of the target, averaged over the domain's tasks: mean +- deviation over the seeds; none if one lacks."""
     tasks = []
-    for name in (f"mood-{domain}-{task}-{kind}" for task in TARGETS[domain]):
+    for name in (f"mood-{domain}-{task}-{kind}" for task in tasks_of(domain, only)):
         mine = sorted((row for row in rows if (row["label"], row["dataset"]) == (label, name)), key=lambda r: r["seed"])
         tasks.append([normalized_score(name, float(row["return_mean"])) for row in mine])
     if len({len(task) for task in tasks}) > 1 or not tasks[0]:
@@ -71,10 +76,12 @@ def score(rows: list[dict[str, str]], label: str, domain: str, kind: str) -> str
     return f"{seeds.mean():.1f} ± {seeds.std():.1f}"
 
 
-def score_of_data(folder: Path, domain: str, kind: str, pick: Callable[[np.ndarray], float]) -> str:
+def score_of_data(
+    folder: Path, domain: str, kind: str, pick: Callable[[np.ndarray], float], only: Sequence[str] = ()
+) -> str:
     """The same of one episode of each task's set: its mean, or its best one."""
     scores = []
-    for name in (f"mood-{domain}-{task}-{kind}" for task in TARGETS[domain]):
+    for name in (f"mood-{domain}-{task}-{kind}" for task in tasks_of(domain, only)):
         dataset = load_dataset(str(folder / f"{name}.hdf5"))
         returns = np.bincount(dataset.episode_ids, dataset.column("rewards"))
         scores.append(normalized_score(name, float(pick(returns))))
@@ -82,13 +89,15 @@ def score_of_data(folder: Path, domain: str, kind: str, pick: Callable[[np.ndarr
 
 
 def table(args: argparse.Namespace) -> str:
-    rows = read(args.out)
+    rows = [row for row in read(args.out) if int(row["step"]) == args.steps]
     columns = [(domain, kind) for domain in args.domains for kind in KINDS]
     lines = [f"| | {' | '.join(map(', '.join, columns))} |", "|---" * (len(columns) + 1) + "|"]
     for name, pick in {"the data's mean episode": np.mean, "the data's best episode": np.max}.items():
-        lines.append(f"| {name} | {' | '.join(score_of_data(args.folder, *column, pick) for column in columns)} |")
+        cells = [score_of_data(args.folder, *column, pick, args.tasks) for column in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     for label in dict.fromkeys(row["label"] for row in rows):
-        lines.append(f"| `{label}` | {' | '.join(score(rows, label, *column) for column in columns)} |")
+        cells = [score(rows, label, *column, args.tasks) for column in columns]
+        lines.append(f"| `{label}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -96,6 +105,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of zoo data mood merge")
     parser.add_argument("--domains", nargs="+", choices=TARGETS, default=["cheetah", "walker"])
+    parser.add_argument("--tasks", nargs="+", default=(), help="of the domains; by default all")
     parser.add_argument("--agents", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5_000)
@@ -108,11 +118,11 @@ if __name__ == "__main__":
         print(table(options))
     else:
         torch.set_num_threads(options.threads)
-        done = {(row["label"], row["dataset"]) for row in read(options.out)}
+        done = {(row["label"], row["dataset"], int(row["step"])) for row in read(options.out)}
         for domain in options.domains:
-            for task in TARGETS[domain]:
+            for task in tasks_of(domain, options.tasks):
                 for kind in KINDS:
                     name = f"mood-{domain}-{task}-{kind}"
                     for label in options.agents:
-                        if (label, name) not in done:
+                        if (label, name, options.steps) not in done:
                             train(label, options.folder / f"{name}.hdf5", options)
