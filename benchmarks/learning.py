@@ -80,10 +80,17 @@ def note(
         writer.writerow(row)
 
 
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of such a file; none where it is not there yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def table(path: Path) -> str:
     """Markdown: last, mean of the last three and best evaluation of each seed, as mean +- deviation over the seeds."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read(path)
     lines = ["| agent | dataset | seeds | steps | last | mean of last 3 | best |", "|---|---|---|---|---|---|---|"]
     for key in dict.fromkeys((row["dataset"], row["label"]) for row in rows):
         mine = [row for row in rows if (row["dataset"], row["label"]) == key]

@@ -10,7 +10,6 @@ after the last step. What the CSV file has already, of as many steps, is not run
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning import note
+from learning import note, read
 
 from agents import AGENTS
 from zoo.datasets import load_dataset
@@ -53,35 +52,30 @@ def train(label: str, path: Path, args: argparse.Namespace) -> None:
         note(args.out, label, agent, seed, args.steps, returns[seed], started, f"episodes={args.episodes}")
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def sets(domain: str, kind: str, tasks: Sequence[str] = ()) -> list[str]:
+    """Names of the sets of a domain's tasks, or of those in `tasks`. Raises ValueError where it has none of them."""
+    names = [f"mood-{domain}-{task}-{kind}" for task in TARGETS[domain] if not tasks or task in tasks]
+    if not names:
+        raise ValueError(f"{domain} has none of the tasks {', '.join(tasks)}; it has {', '.join(TARGETS[domain])}")
+    return names
 
 
-def tasks_of(domain: str, only: Sequence[str]) -> list[str]:
-    return [task for task in TARGETS[domain] if not only or task in only]
-
-
-def score(rows: list[dict[str, str]], label: str, domain: str, kind: str, only: Sequence[str] = ()) -> str:
-    """Percent of the target, averaged over the domain's tasks: mean +- deviation over the seeds; none if one lacks."""
-    tasks = []
-    for name in (f"mood-{domain}-{task}-{kind}" for task in tasks_of(domain, only)):
-        mine = sorted((row for row in rows if (row["label"], row["dataset"]) == (label, name)), key=lambda r: r["seed"])
-        tasks.append([normalized_score(name, float(row["return_mean"])) for row in mine])
-    if len({len(task) for task in tasks}) > 1 or not tasks[0]:
-        return ""
-    seeds = np.mean(tasks, 0)
-    return f"{seeds.mean():.1f} ± {seeds.std():.1f}"
-
-
-def score_of_data(
-    folder: Path, domain: str, kind: str, pick: Callable[[np.ndarray], float], only: Sequence[str] = ()
-) -> str:
-    """The same of one episode of each task's set: its mean, or its best one."""
+def score(rows: list[dict[str, str]], label: str, names: Sequence[str]) -> str:
+    """Percent of the target, averaged over the sets: mean +- deviation over the seeds; nothing if a run lacks."""
     scores = []
-    for name in (f"mood-{domain}-{task}-{kind}" for task in tasks_of(domain, only)):
+    for name in names:
+        mine = sorted((row for row in rows if (row["label"], row["dataset"]) == (label, name)), key=lambda r: r["seed"])
+        scores.append([normalized_score(name, float(row["return_mean"])) for row in mine])
+    if len({len(seeds) for seeds in scores}) > 1 or not scores[0]:
+        return ""
+    means = np.mean(scores, 0)
+    return f"{means.mean():.1f} ± {means.std():.1f}"
+
+
+def score_of_data(folder: Path, names: Sequence[str], pick: Callable[[np.ndarray], float]) -> str:
+    """The same of what `pick` makes of each set's own returns: their mean, or the best."""
+    scores = []
+    for name in names:
         dataset = load_dataset(str(folder / f"{name}.hdf5"))
         returns = np.bincount(dataset.episode_ids, dataset.column("rewards"))
         scores.append(normalized_score(name, float(pick(returns))))
@@ -90,13 +84,13 @@ def score_of_data(
 
 def table(args: argparse.Namespace) -> str:
     rows = [row for row in read(args.out) if int(row["step"]) == args.steps]
-    columns = [(domain, kind) for domain in args.domains for kind in KINDS]
-    lines = [f"| | {' | '.join(map(', '.join, columns))} |", "|---" * (len(columns) + 1) + "|"]
-    for name, pick in {"the data's mean episode": np.mean, "the data's best episode": np.max}.items():
-        cells = [score_of_data(args.folder, *column, pick, args.tasks) for column in columns]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    columns = {f"{domain}, {kind}": sets(domain, kind, args.tasks) for domain in args.domains for kind in KINDS}
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for what, pick in {"the data's mean episode": np.mean, "the data's best episode": np.max}.items():
+        cells = [score_of_data(args.folder, names, pick) for names in columns.values()]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
     for label in dict.fromkeys(row["label"] for row in rows):
-        cells = [score(rows, label, *column, args.tasks) for column in columns]
+        cells = [score(rows, label, names) for names in columns.values()]
         lines.append(f"| `{label}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -120,9 +114,8 @@ if __name__ == "__main__":
         torch.set_num_threads(options.threads)
         done = {(row["label"], row["dataset"], int(row["step"])) for row in read(options.out)}
         for domain in options.domains:
-            for task in tasks_of(domain, options.tasks):
-                for kind in KINDS:
-                    name = f"mood-{domain}-{task}-{kind}"
+            for names in zip(*(sets(domain, kind, options.tasks) for kind in KINDS), strict=True):
+                for name in names:
                     for label in options.agents:
                         if (label, name, options.steps) not in done:
                             train(label, options.folder / f"{name}.hdf5", options)

@@ -10,14 +10,13 @@ the actor's own action and of the best of 50 candidates.
 """
 
 import argparse
-import csv
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from learning import note
+from learning import note, read
 from scipy import stats
 
 from agents import IQL
@@ -60,8 +59,7 @@ def train(network: str, critics: int, args: argparse.Namespace) -> None:
 
 def table(path: Path) -> str:
     """Markdown: each seed's mean of its last three evaluations; mean and 95% t-interval over the seeds."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read(path)
     lines = ["| networks | critics | seeds | steps | actor's own action | best of 50 |", "|---|---|---|---|---|---|"]
     for label in dict.fromkeys(row["label"] for row in rows):
         cells = []

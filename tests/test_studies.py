@@ -56,7 +56,7 @@ def test_a_scale_table_has_students_interval(tmp_path):
 
 @pytest.mark.parametrize("network", scale.NETWORKS)
 def test_every_network_of_the_study_is_one_that_iql_takes(network):
-    data = cheetah("walk", 30)
+    data = cheetah(30)
     agent = IQL(data, population=2, n_critics=5, **scale.FORM | {"batch_size": 8}, **scale.NETWORKS[network])
     agent.learn_offline(data, 2)
     qs = agent.critic(torch.zeros(8, 17), torch.zeros(8, 6))
@@ -67,7 +67,7 @@ def test_every_network_of_the_study_is_one_that_iql_takes(network):
 # MOOD -----------------------------------------------------------------------------------------------------------------
 
 
-def cheetah(task: str, rows: int, name: str | None = None) -> OfflineDataset:
+def cheetah(rows: int) -> OfflineDataset:
     """Random transitions of two episodes; rewards of 1."""
     rng = np.random.default_rng(0)
     walk = rng.standard_normal((rows + 1, 17))
@@ -79,8 +79,8 @@ def cheetah(task: str, rows: int, name: str | None = None) -> OfflineDataset:
         terminations=np.zeros(rows, bool),
         truncations=np.isin(np.arange(rows), [rows // 3 - 1, rows - 1]),
         action_space=Box(-1.0, 1.0, (6,)),
-        name=name or f"mood-cheetah-{task}-same",
-        env_id=env_id("cheetah", task),
+        name="mood-cheetah-walk-same",
+        env_id=env_id("cheetah", "walk"),
     )
 
 
@@ -91,28 +91,35 @@ def test_a_mood_score_is_a_mean_over_tasks(tmp_path):
         for seed, factor in ((0, 1.0), (1, 2.0))
         for task, percent in percents.items()
     ]
-    read = mood.read(lines(tmp_path / "a.csv", *rows))
-    assert mood.score(read, "IQL", "cheetah", "same") == "37.5 ± 12.5"  # 25 and 50
-    assert mood.score(read[:-1], "IQL", "cheetah", "same") == ""  # a seed of one task lacks
-    assert mood.score(read, "IQL", "cheetah", "mixed") == ""
-    assert mood.score(read, "AWAC", "cheetah", "same") == ""
+    read = learning.read(lines(tmp_path / "a.csv", *rows))
+    same = mood.sets("cheetah", "same")
+    assert mood.score(read, "IQL", same) == "37.5 ± 12.5"  # 25 and 50
+    assert mood.score(read[:-1], "IQL", same) == ""  # a seed of one task lacks
+    assert mood.score(read, "IQL", mood.sets("cheetah", "mixed")) == ""
+    assert mood.score(read, "AWAC", same) == ""
+
+
+def test_sets_are_of_the_tasks_asked_for():
+    assert mood.sets("walker", "mixed", ["spin", "jump"]) == ["mood-walker-spin-mixed"]
+    with pytest.raises(ValueError, match="cheetah has none of the tasks spin; it has walk, run, walk_backward"):
+        mood.sets("cheetah", "same", ["spin"])
 
 
 def test_the_datas_own_score_is_of_its_episodes(tmp_path, monkeypatch):
-    monkeypatch.setattr(mood, "load_dataset", lambda path: cheetah("walk", 297))  # returns of 99 and 198
+    monkeypatch.setattr(mood, "load_dataset", lambda path: cheetah(297))  # returns of 99 and 198
     targets = {"walk": 990.0, "run": 990.0, "walk_backward": 990.0, "run_backward": 990.0}
     monkeypatch.setitem(TARGETS, "cheetah", targets)
-    assert mood.score_of_data(tmp_path, "cheetah", "same", np.max) == "20.0"
-    assert mood.score_of_data(tmp_path, "cheetah", "same", np.mean) == "15.0"
+    assert mood.score_of_data(tmp_path, mood.sets("cheetah", "same"), np.max) == "20.0"
+    assert mood.score_of_data(tmp_path, mood.sets("cheetah", "same"), np.mean) == "15.0"
 
 
 @pytest.mark.parametrize("label", mood.RUNS)
 def test_every_agent_of_the_study_trains_and_is_noted(label, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mood, "load_dataset", lambda path: cheetah("walk", 300))
+    monkeypatch.setattr(mood, "load_dataset", lambda path: cheetah(300))
     monkeypatch.setattr(mood.Evaluator, "evaluate_members", lambda *_: np.array([[99.0, 297.0], [0.0, 0.0]]))
     options = SimpleNamespace(seeds=2, steps=2, episodes=2, out=tmp_path / "out.csv")
     mood.train(label, tmp_path / "set.hdf5", options)
-    rows = mood.read(options.out)
+    rows = learning.read(options.out)
     assert [(row["label"], row["seed"], row["step"], row["return_mean"]) for row in rows] == [
         (label, "0", "2", "198.0"),
         (label, "1", "2", "0.0"),
