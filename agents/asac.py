@@ -64,17 +64,17 @@ class ASAC(Weighted):
         return self.sample_from(offline, online, offline_size, self.config.batch_size - offline_size)
 
     def sample_from(self, offline: Table | None, online: Table | None, offline_size: int, online_size: int) -> Batch:
-        if offline is not None and offline.size != self.spec.transitions:
+        if offline is not None and offline.total != self.spec.transitions:
             raise ValueError(
                 f"ASAC keeps an advantage for each of the {self.spec.transitions} transitions that it was built for, "
-                f"this dataset has {offline.size}: build an agent for it"
+                f"this dataset has {offline.total}: build an agent for it"
             )
         if online is not None:
             self.follow(online, with_data=offline is not None)
         first = self.spec.transitions  # leaf of the online buffer's first row
         uniform = []
         if offline is not None and offline_size:
-            uniform.append(self.batches.indices("uniform_index", (*self.lead, offline_size), offline.size))
+            uniform.append(self.batches.indices("uniform_index", (*self.lead, offline_size), offline.total))
         if online is not None and online_size:
             uniform.append(first + self.batches.indices("uniform_index_online", (*self.lead, online_size), online.size))
         like = torch.empty(*self.lead, offline_size + online_size, dtype=torch.float64, device=self.device)
@@ -83,13 +83,13 @@ class ASAC(Weighted):
         if online is None or offline is None:
             table = offline if online is None else online
             assert table is not None
-            rows = table.gather(leaves if online is None else leaves - first)
+            rows = table.fetch(leaves if online is None else leaves - first)
         else:
             is_online = leaves >= first
             rows = torch.where(
                 is_online.unsqueeze(-1),
-                online.gather((leaves - first).clamp(min=0)),
-                offline.gather(leaves.clamp(max=first - 1)),
+                online.fetch((leaves - first).clamp(min=0)),
+                offline.fetch(leaves.clamp(max=first - 1)),
             )
         return self.normalize(self.layout.unpack(rows))._replace(leaves=leaves)
 

@@ -26,9 +26,9 @@ from agents.draws import Draws
 from agents.losses import per_member
 from agents.optim import Adam, minimize
 from agents.proposals import Proposals
-from agents.replay import Table
 from agents.spec import Dataset
 from agents.spot import SPOT, SPOTConfig
+from agents.training import offline_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +174,8 @@ class CAR(SPOT):
 
         Values () or (P,), by quantile. Ask after the warm-up, when the verifier is fitted.
         """
-        table = Table.of(dataset, self.layout, self.device, self.dtype)
         losses = []
-        for rows in table.rows[: table.size].split(10_000):
+        for rows in offline_table(self, dataset).split(10_000):
             batch = self.normalize(self.layout.unpack(rows.expand(*self.lead, *rows.shape)))
             losses.append(self.nll(self.density, batch.observations, batch.actions, self.proposing))
         whole = torch.cat(losses, dim=-1).double().cpu().numpy()

@@ -87,7 +87,7 @@ class CQL(Agent):
     def annotate(self, table: Table, dataset: Dataset) -> None:
         super().annotate(table, dataset)
         if self.floor is not None:
-            table.column("floor").copy_(self.floor.of_dataset(dataset))
+            table.choose("floor", self.floor.of_dataset(dataset))
 
     def episode_ended(self, table: Table, rows: Tensor, terminated: bool) -> None:
         if self.floor is not None:

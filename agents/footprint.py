@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from agents.base import Agent
 from agents.compute import choose_device
-from agents.replay import Table
 from agents.spec import Dataset
+from agents.training import offline_table
 
 UPDATES = 4  # that are watched: the usual delays come round in them
 SPARE = 0.1  # of the memory at hand, for what allocators lose between blocks
@@ -68,7 +68,7 @@ def footprint(cls: type[Agent], dataset: Dataset, **settings: Any) -> Footprint:
     with Meter() as meter:
         agent = cls(dataset, device="cpu", **single)
         built = meter.live
-        table = Table.of(dataset, agent.layout, agent.device, agent.dtype)
+        table = offline_table(agent, dataset)
         shared = meter.live - built
         meter.peak = meter.live  # building the table took a copy for a moment
         if agent.preparation_steps:

@@ -106,8 +106,8 @@ class Selective(Agent):
         elif self.config.trust == "success":
             trusted = torch.from_numpy(by_success(dataset))
         elif self.filter is not None:
-            chunks = table.rows[: table.size].split(CHUNK)
-            trusted = torch.cat([self.filter.keep(self.normalize(self.layout.unpack(rows))) for rows in chunks])
+            chunks = map(self.layout.unpack, table.split(CHUNK))
+            trusted = torch.cat([self.filter.keep(self.normalize(batch)) for batch in chunks])
             if not trusted.any():
                 raise ValueError(
                     f"the filter trusts no transition of {dataset.name}: train it longer (filter_steps), or give a "
@@ -115,7 +115,7 @@ class Selective(Agent):
                 )
         else:
             return
-        table.column("trusted").copy_(trusted)
+        table.choose("trusted", trusted)
         self.logger.record("trusted/share", float(trusted.to(torch.float64).mean()))
 
     def starting_rows(self, table: Table, dataset: Dataset) -> Tensor:

@@ -15,6 +15,7 @@ from agents.engine import Engine
 from agents.replay import Table
 from agents.run import Run, running
 from agents.spec import Dataset
+from agents.window import Packed, table_of
 
 if TYPE_CHECKING:
     from agents.base import Agent, Metrics
@@ -33,7 +34,8 @@ def learn_offline(
         metrics: Metrics = {}
         for _ in range(total_timesteps):
             # The last of each: not every update moves the actor.
-            metrics = metrics | engine.update(lambda: agent.sample(table), table.resident)
+            table.advance(agent.config.batch_size)
+            metrics = metrics | engine.update(lambda: agent.sample(table))
             agent.num_timesteps += 1
             if not run.step(1, metrics):
                 break
@@ -89,6 +91,8 @@ def finetune_online(
             if agent.env_steps > config.learning_starts:
                 for _ in range(config.updates_per_step * env.num_envs):
                     agent.online_updates += 1
+                    if offline is not None:
+                        offline.advance(offline_size)
                     metrics = metrics | engine.update(draw, resident=False)  # the buffer grows
             if not run.step(env.num_envs, metrics):
                 break
@@ -99,7 +103,8 @@ def prepare(agent: Agent, table: Table, run: Run, log_interval: int, progress_ba
     todo = agent.preparation_steps - agent.prepared
     engine = Engine.of(agent)
     for _ in tqdm(range(todo), desc="preparation", unit="step", disable=not progress_bar or not todo):
-        metrics = engine.run("preparation", lambda: agent.prepare(table)) if table.resident else agent.prepare(table)
+        table.advance(agent.config.batch_size)
+        metrics = engine.run("preparation", lambda: agent.prepare(table))
         agent.prepared += 1
         if agent.prepared % log_interval == 0:
             run.log(metrics | {"time/preparation_steps": torch.tensor(agent.prepared)})
@@ -133,7 +138,7 @@ def begin_replay(agent: Agent, offline: Table | None, dataset: Dataset | None) -
     """An online buffer with room for its first rows beside the new ones, so that neither pushes the other out early."""
     if offline is None or dataset is None or not agent.config.buffer_begins_with_data:
         return agent.new_table(agent.config.buffer_size)
-    first = offline.gather(agent.starting_rows(offline, dataset))
+    first = offline.fetch(agent.starting_rows(offline, dataset))
     replay = agent.new_table(agent.config.buffer_size + len(first))
     replay.append_rows(first)
     return replay
@@ -150,9 +155,16 @@ def starting_rows(config: AgentConfig, dataset: Dataset) -> torch.Tensor:
 
 
 def offline_table(agent: Agent, dataset: Dataset) -> Table:
-    """The dataset on the agent's device. Raises ValueError for spaces that are not those the agent was built for."""
+    """The dataset on the agent's device, or of one that is packed in a file what its memory has room for.
+
+    Raises ValueError for spaces that are not those the agent was built for.
+    """
     agent.spec.check_env(dataset.observation_space, dataset.action_space)
-    return Table.of(dataset, agent.layout, agent.device, agent.dtype)
+    if not isinstance(dataset, Packed):
+        return Table.of(dataset, agent.layout, agent.device, agent.dtype)
+    offline_batches = agent.prepared + agent.updates - agent.online_updates
+    drawn = agent.config.batch_size * offline_batches + agent.config.offline_rows * agent.online_updates
+    return table_of(dataset, agent.layout, agent.device, agent.dtype, agent.seed, drawn)
 
 
 class OnlineEpisodes:

@@ -21,6 +21,7 @@ from agents import AGENTS, Agent
 from zoo.datasets import load_dataset
 from zoo.envs import make_env
 from zoo.evaluation import Evaluator
+from zoo.packed import MEMORY, is_packed, open_packed
 
 CSV = Path(__file__).parent / "learning.csv"
 FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_std", "seconds", "settings")
@@ -30,7 +31,7 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     if args.emulate_bf16:
         emulate_bf16()
-    dataset = load_dataset(args.dataset)
+    dataset = open_packed(args.dataset, args.memory) if is_packed(args.dataset) else load_dataset(args.dataset)
     settings = {key: ast.literal_eval(value) for key, value in (item.split("=", 1) for item in args.set)}
     for seed in args.seeds:
         make_env(dataset).close()  # an environment that is not installed shows now, not after the first training steps
@@ -118,6 +119,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields other than the preset's"
     )
+    parser.add_argument("--memory", type=int, default=MEMORY, help="bytes for the rows of a packed folder")
     parser.add_argument("--save", type=Path, help="folder for the final checkpoints")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")

@@ -28,8 +28,8 @@ from measuring import ACTIONS, OBSERVATIONS, Run, clocked, in_turns, machine, ra
 
 from agents import IQL, TD3BC, Agent
 from agents.engine import Engine
-from agents.replay import Table
 from agents.spec import Dataset
+from agents.training import offline_table
 from zoo.datasets import OfflineDataset
 from zoo.packed import CHUNK, PackedWriter, open_packed
 
@@ -57,21 +57,23 @@ class Scaling:
 
 
 def steps(agent: Agent, data: Dataset) -> Run:
-    table, engine = Table.of(data, agent.layout, agent.device, agent.dtype), Engine.of(agent)
+    table, engine = offline_table(agent, data), Engine.of(agent)
 
     def run() -> None:
         for _ in range(2):
-            engine.update(lambda: agent.sample(table), table.resident)
+            table.advance(agent.config.batch_size)
+            engine.update(lambda: agent.sample(table))
 
     return run
 
 
 def batches(agent: Agent, data: Dataset) -> Run:
-    table = Table.of(data, agent.layout, agent.device, agent.dtype)
+    table = offline_table(agent, data)
 
     def run() -> None:
-        agent.sample(table)
-        agent.sample(table)
+        for _ in range(2):
+            table.advance(agent.config.batch_size)
+            agent.sample(table)
 
     return run
 

@@ -23,6 +23,7 @@ from export.disagreement import Disagreement
 from export.inspection import diff, info, main, verify
 from export.onnx import ACTOR, describe
 from export.runtime import OnnxPolicy, PolicyFileError
+from zoo.callbacks import Point, append_point
 from zoo.datasets import load_dataset
 from zoo.deploy import export_report, known_scores
 
@@ -479,11 +480,25 @@ def test_known_scores_are_those_of_the_same_step_with_students_interval(tmp_path
         rows.write("5000,False,810.0,120.0\n")
     (score,) = known_scores(agent, file)
     # 10 episodes: standard error 120 / sqrt(9) = 40; the table's t for 9 degrees of freedom is 2.262.
-    assert score["interval"] == pytest.approx([810 - 90.48, 810 + 90.48])
+    assert score["interval"] == pytest.approx([810 - 90.48, 810 + 90.48], abs=0.02)
     assert (score["mean"], score["episodes"], score["environment"]) == (810.0, 10, "Probe-v0")
     assert "normalized" not in score
     assert known_scores(agent, file, evaluation_samples=1) == [score]
     assert known_scores(agent, file, evaluation_samples=M) is None  # that policy was not evaluated
+
+
+def test_known_scores_count_the_episodes_that_there_were(tmp_path):
+    agent, file = make(), tmp_path / "evaluations.csv"
+    for episodes, timesteps in ((5, 5000), (17, 6000), (4, 7000)):
+        append_point(file, Point(timesteps, False, 810.0, 120.0, episodes))
+    halves = []
+    for agent.num_timesteps in (5000, 6000):
+        (score,) = known_scores(agent, file)
+        halves.append((score["episodes"], score["interval"][1] - 810.0))
+    # The table's t: 2.776 for 4 degrees of freedom, 2.120 for 16.
+    assert halves == [(5, pytest.approx(60 * 2.776, rel=3e-3)), (17, pytest.approx(30 * 2.120, rel=3e-4))]
+    agent.num_timesteps = 7000
+    assert known_scores(agent, file) is None  # four episodes make no interval
 
 
 def test_zoo_export_writes_the_contract_and_prints_its_hash(tmp_path):

@@ -237,6 +237,6 @@ def test_a_training_that_an_error_ends_leaves_no_workers(tmp_path, monkeypatch):
     before = set(multiprocessing.active_children())
     arguments = ("TD3BC", "hopper-medium-replay", 10, tmp_path, 0, None, ("actor_hidden=(8,)",), (), 5, 5)
     with pytest.raises(FloatingPointError, match="diverged"):
-        train(*arguments, device="cpu", precision="fp32", workers=2)
+        train(*arguments, device="cpu", precision="fp32", workers=2, memory_mb=512)
     assert [len(processes) for processes in started] == [1]
     assert set(multiprocessing.active_children()) == before

@@ -81,7 +81,7 @@ def test_a_population_that_does_not_fit_is_refused_with_the_one_that_would(monke
 def test_training_a_population_asks_first_and_leaves_nothing_behind(monkeypatch, tmp_path):
     monkeypatch.setattr(footprint, "free_memory", lambda device: 1000)
     with pytest.raises(MemoryError, match="a population of 4 TD3BC"):
-        train("TD3BC", "hopper-medium-replay", 10, tmp_path / "out", 0, 4, (), (), 10, 10, "cpu", "fp32", 1)
+        train("TD3BC", "hopper-medium-replay", 10, tmp_path / "out", 0, 4, (), (), 10, 10, "cpu", "fp32", 1, 512)
     assert not (tmp_path / "out").exists()
 
 

@@ -139,7 +139,8 @@ def evaluate_policies(algorithm: type[OffPolicyAlgorithm], path: Path, make: Cal
     for policy in sorted(policies_of(path).glob("[0-9]*.zip")):
         if int(policy.stem) not in known:
             returns = evaluate(algorithm.load(policy, device="cpu"), make, deterministic=True)
-            append_point(file, Point(int(policy.stem), True, float(returns.mean()), float(returns.std())))
+            point = Point(int(policy.stem), True, float(returns.mean()), float(returns.std()), len(returns))
+            append_point(file, point)
     return read_curve(file)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.checkpoint import whole
 from zoo.evaluation import Evaluator, evaluate
 from zoo.workers import Maker
 
@@ -23,6 +24,7 @@ class Point:
     online: bool
     return_mean: float
     return_std: float
+    episodes: int = EPISODES  # of files that do not say
 
 
 def read_curve(path: Path) -> list[Point]:
@@ -31,20 +33,24 @@ def read_curve(path: Path) -> list[Point]:
         return []
     with path.open(newline="") as file:
         return [
-            Point(int(r["timesteps"]), r["online"] == "True", float(r["return_mean"]), float(r["return_std"]))
-            for r in csv.DictReader(file)
+            Point(
+                timesteps=int(row["timesteps"]),
+                online=row["online"] == "True",
+                return_mean=float(row["return_mean"]),
+                return_std=float(row["return_std"]),
+                episodes=int(row.get("episodes", EPISODES)),
+            )
+            for row in csv.DictReader(file)
         ]
 
 
 def append_point(path: Path, point: Point) -> None:
     """One evaluation more in a file that read_curve reads."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
+    points = [*read_curve(path), point]
+    with whole(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Point)])
-        if new:
-            writer.writeheader()
-        writer.writerow(dataclasses.asdict(point))
+        writer.writeheader()
+        writer.writerows(map(dataclasses.asdict, points))
 
 
 def member_path(path: Path, member: int) -> Path:
@@ -105,7 +111,7 @@ class Evaluation(BaseCallback):
 
     def _note(self, label: str, path: Path, returns: np.ndarray) -> None:
         online = bool(getattr(self.model, "online", False))
-        point = Point(self.model.num_timesteps, online, float(returns.mean()), float(returns.std()))
+        point = Point(self.model.num_timesteps, online, float(returns.mean()), float(returns.std()), len(returns))
         self.logger.record(f"eval/return_mean{label}", point.return_mean)
         self.logger.record(f"eval/return_std{label}", point.return_std)
         append_point(path, point)

@@ -47,12 +47,13 @@ def train(
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
     workers: int | None = None,
+    memory_mb: int = 512,
 ) -> None:
     """Train an agent offline on a dataset.
 
     Args:
         agent: class name, such as PARS.
-        dataset: an embedded or D4RL name, or the path of an HDF5 file.
+        dataset: an embedded or D4RL name, the path of an HDF5 file, or a packed folder of zoo data export.
         out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it.
         steps: gradient steps, those of an earlier part of the run counted in.
         seed: of weights and batches.
@@ -64,6 +65,7 @@ def train(
         device: auto, cpu or cuda.
         precision: of the matrix products.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
+        memory_mb: for the rows of a packed folder; of larger ones batches come from a window that moves over the file.
     """
     from zoo import train as run
 
@@ -81,6 +83,7 @@ def train(
         device,
         precision,
         workers,
+        memory_mb,
     )
     print(f"saved {path}; logs and evaluations are in {out}")
 

@@ -1,4 +1,4 @@
-"""Datasets larger than memory: transitions packed in one file, which agents sample without loading it.
+"""Datasets larger than memory: transitions packed in one file, which agents learn from without loading it.
 
 A folder holds dataset.json, rows.f32 (N rows of float32: observations, actions, reward, next_observations,
 termination), and rewards, terminations, truncations and episode_ids as .npy files, for those who need one of them of
@@ -29,12 +29,16 @@ from zoo.datasets import OfflineDataset, Provenance, squeeze
 
 FORMAT = 1
 CHUNK = 100_000  # rows in memory at a time
+MEMORY = 512 * 2**20  # bytes
 SCALARS = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_, "episode_ids": np.int64}
 
 
 @dataclass(frozen=True, eq=False)
 class PackedDataset:
-    """What agents ask of a dataset, with the wide columns left in the file. Make one with open_packed."""
+    """What agents ask of a dataset, with the wide columns left in the file. Make one with open_packed.
+
+    Agents hold what `memory` has room for: all rows, or a window that moves over them (agents.window).
+    """
 
     name: str
     env_id: str | None
@@ -44,6 +48,7 @@ class PackedDataset:
     scalars: Mapping[str, Array]  # rewards, terminations, truncations, episode_ids: (N,), memory-mapped
     slices: Mapping[str, slice]  # column -> its place in a packed row
     file: BinaryIO  # the packed rows
+    memory: int = MEMORY  # bytes that an agent may take for rows
 
     def __len__(self) -> int:
         return len(self.scalars["rewards"])
@@ -61,8 +66,22 @@ class PackedDataset:
         size, file = 4 * self.width, self.file.fileno()
         rows = bytearray().join(map(os.pread, repeat(file), repeat(size), (size * indices).tolist()))
         if len(rows) != size * len(indices):
-            raise OSError(f"the file of {self.name} became shorter while it was read: write it again")
+            raise self._shorter()
         return np.frombuffer(rows, np.float32).reshape(-1, self.width)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Consecutive packed rows (stop - start, width), from any thread. Raises as gather."""
+        rows = np.empty((max(stop - start, 0), self.width), np.float32)
+        rest, offset = rows.reshape(-1).view(np.uint8).data, 4 * self.width * start
+        while rest:  # a read gives 2 GB at most
+            count = os.preadv(self.file.fileno(), [rest], offset)
+            if count == 0:
+                raise self._shorter()
+            rest, offset = rest[count:], offset + count
+        return rows
+
+    def _shorter(self) -> OSError:
+        return OSError(f"the file of {self.name} became shorter while it was read: write it again")
 
     def column(self, name: str) -> Any:
         """A scalar column (N,), or a wide one that reads the rows of a slice when it is asked for them.
@@ -88,18 +107,20 @@ class PackedColumn:
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
         start, stop, step = rows.indices(len(self))
-        width, file = self.dataset.width, self.dataset.file
-        file.seek(4 * start * width)
-        part = np.fromfile(file, np.float32, max(stop - start, 0) * width).reshape(-1, width)
-        return np.ascontiguousarray(part[::step, self.where])
+        return np.ascontiguousarray(self.dataset.read(start, stop)[::step, self.where])
 
 
 def is_packed(path: str | Path) -> bool:
     return (Path(path).expanduser() / "dataset.json").is_file()
 
 
-def open_packed(path: str | Path) -> PackedDataset:
-    """The dataset of a folder that PackedWriter wrote. Raises DatasetNotFoundError, or DatasetValueError if damaged."""
+def open_packed(path: str | Path, memory: int = MEMORY) -> PackedDataset:
+    """The dataset of a folder that PackedWriter wrote.
+
+    memory: bytes that an agent may take for its rows, on its device. Data that fit are loaded; of larger ones batches
+    come from a window (agents.window.Window): the larger, the more of the data a batch may come from.
+    Raises DatasetNotFoundError, or DatasetValueError if damaged.
+    """
     folder = Path(path).expanduser()
     if not is_packed(folder):
         raise DatasetNotFoundError(
@@ -133,6 +154,7 @@ def open_packed(path: str | Path) -> PackedDataset:
         scalars=scalars,
         slices=slices,
         file=(folder / "rows.f32").open("rb", buffering=0),
+        memory=memory,
     )
 
 

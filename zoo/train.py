@@ -13,9 +13,9 @@ import numpy as np
 from agents import AGENTS, Agent, load
 from agents.footprint import check_population_fits
 from zoo.callbacks import Evaluation, SaveLatest, member_path, read_curve
-from zoo.datasets import load_dataset
+from zoo.datasets import OfflineDataset, load_dataset
 from zoo.envs import make_env, recorded_kwargs
-from zoo.packed import is_packed, open_packed
+from zoo.packed import PackedDataset, is_packed, open_packed
 
 
 def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
@@ -44,6 +44,11 @@ def grid(sweep: Mapping[str, Any], seeds: int) -> dict[str, Any]:
     return dict(zip(sweep, zip(*combinations, strict=True), strict=True))
 
 
+def open_dataset(dataset: str, memory_mb: int = 512) -> OfflineDataset | PackedDataset:
+    """What load_dataset takes, or a packed folder."""
+    return open_packed(dataset, memory_mb * 2**20) if is_packed(dataset) else load_dataset(dataset)
+
+
 def train(
     agent: str,
     dataset: str,
@@ -58,18 +63,20 @@ def train(
     device: str,
     precision: str,
     workers: int | None,
+    memory_mb: int,
 ) -> Path:
     """Trains offline, or goes on where out/latest.zip stands. Returns the path of the final checkpoint.
 
     sweep: FIELD=(VALUE, ...); a population holds every combination, `population` times, by default once. Each member
     has a folder of its own in `out`, with its evaluations and at the end its checkpoint. workers: of Evaluation.
+    memory_mb: for the rows of a packed folder.
     """
     if agent not in AGENTS:
         raise ValueError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}")
     swept = grid(parse_settings(sweep), population or 1)
     if swept:
         population = len(next(iter(swept.values())))
-    data = open_packed(dataset) if is_packed(dataset) else load_dataset(dataset)
+    data = open_dataset(dataset, memory_mb)
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
         learner: Agent = AGENTS[agent].load(latest, device=device)
@@ -127,7 +134,7 @@ def finetune(
         raise ValueError(f"{checkpoint} names no environment; give --env, a Gymnasium id")
     kwargs = {} if env else recorded_kwargs(agent.spec.name, agent.spec.provenance)
     data = (
-        load_dataset(dataset or agent.spec.name)
+        open_dataset(dataset or agent.spec.name)
         if agent.config.offline_rows or agent.config.buffer_begins_with_data
         else None
     )
