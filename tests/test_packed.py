@@ -159,3 +159,16 @@ def test_train_takes_a_folder_that_export_wrote(tmp_path, monkeypatch):
     settings = ("actor_hidden=(8,)", "critic_hidden=(8,)")
     out = tmp_path / "run"
     assert train("TD3BC", str(tmp_path / "toy"), 3, out, 0, None, settings, (), 10, 10, "cpu", "fp32", 1, 512).exists()
+
+
+def test_a_folder_that_memory_has_no_room_for_is_opened_with_a_word_on_it(tmp_path, monkeypatch, capsys):
+    from zoo.train import open_dataset
+
+    folder = str(write_packed(toy_dataset(), tmp_path / "toy"))
+    open_dataset(folder, 1)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(packed.PackedDataset, "size", 3 * 2**20)
+    assert open_dataset(folder, 2).memory == 2 * 2**20
+    assert "toy has 3 MB of rows: batches come from a window of 2 MB" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--memory-mb must be at least 1, got 0"):
+        open_dataset(folder, 0)

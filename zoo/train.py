@@ -45,8 +45,18 @@ def grid(sweep: Mapping[str, Any], seeds: int) -> dict[str, Any]:
 
 
 def open_dataset(dataset: str, memory_mb: int = 512) -> OfflineDataset | PackedDataset:
-    """What load_dataset takes, or a packed folder."""
-    return open_packed(dataset, memory_mb * 2**20) if is_packed(dataset) else load_dataset(dataset)
+    """What load_dataset takes, or a packed folder; of one that memory_mb has no room for it says so."""
+    if not is_packed(dataset):
+        return load_dataset(dataset)
+    if memory_mb < 1:
+        raise ValueError(f"--memory-mb must be at least 1, got {memory_mb}")
+    data = open_packed(dataset, memory_mb * 2**20)
+    if data.size > data.memory:
+        print(
+            f"{data.name} has {data.size / 2**20:,.0f} MB of rows: batches come from a window of {memory_mb:,} MB that "
+            "moves over the file; --memory-mb gives it more"
+        )
+    return data
 
 
 def train(
