@@ -4,8 +4,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 README = Path(__file__).parent.parent / "README.md"
+PAGES = [
+    README,
+    *(page for folder in ("docs", "benchmarks", "examples") for page in README.parent.glob(f"{folder}/**/*.md")),
+]
 
 
 def test_quickstart_runs_and_ends_with_an_action(tmp_path, monkeypatch):
@@ -22,9 +27,10 @@ def test_quickstart_runs_and_ends_with_an_action(tmp_path, monkeypatch):
     assert (tmp_path / "hopper.zip").exists()
 
 
-def test_every_file_that_the_readme_names_exists():
-    text = README.read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert links
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(README.parent)) for page in PAGES])
+def test_every_file_that_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in link]
+    assert links or page.parent != README.parent
     for link in links:
-        assert (README.parent / link).exists(), link
+        assert (page.parent / link).exists(), link
