@@ -7,6 +7,8 @@ from d4rl_files import true_successors, worked_example, write_hdf5
 from data import BOX, assert_same_state, tiny, toy_dataset
 
 from agents import CQL, IQL, PARS, TD3BC, TD3BCSA, ReBRAC
+from export.disagreement import Disagreement
+from export.guard import write_guard
 from zoo import packed
 from zoo.checks import DatasetKeyError, DatasetNotFoundError, DatasetValueError
 from zoo.datasets import STORED, OfflineDataset, load_dataset
@@ -161,14 +163,27 @@ def test_train_takes_a_folder_that_export_wrote(tmp_path, monkeypatch):
     assert train("TD3BC", str(tmp_path / "toy"), 3, out, 0, None, settings, (), 10, 10, "cpu", "fp32", 1, 512).exists()
 
 
-def test_a_folder_that_memory_has_no_room_for_is_opened_with_a_word_on_it(tmp_path, monkeypatch, capsys):
-    from zoo.train import open_dataset
+def test_training_says_where_batches_come_from_when_memory_has_no_room_for_all(tmp_path, monkeypatch, capsys):
+    from zoo.train import train
 
     folder = str(write_packed(toy_dataset(), tmp_path / "toy"))
-    open_dataset(folder, 1)
-    assert capsys.readouterr().out == ""
+    rest = (None, ("actor_hidden=(8,)", "critic_hidden=(8,)"), (), 10, 10, "cpu", "fp32", 1)
     monkeypatch.setattr(packed.PackedDataset, "size", 3 * 2**20)
-    assert open_dataset(folder, 2).memory == 2 * 2**20
+    train("TD3BC", folder, 1, tmp_path / "a", 0, *rest, 4)
+    assert "window" not in capsys.readouterr().out
+    train("TD3BC", folder, 1, tmp_path / "b", 0, *rest, 2)
     assert "toy has 3 MB of rows: batches come from a window of 2 MB" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--memory-mb must be at least 1, got 0"):
-        open_dataset(folder, 0)
+        train("TD3BC", folder, 1, tmp_path / "c", 0, *rest, 0)
+
+
+def test_a_guard_is_calibrated_on_the_file_as_on_memory(tmp_path):
+    data = toy_dataset()
+    there = open_packed(write_packed(data, tmp_path / "toy"))
+    agent = tiny(TD3BC, data).learn_offline(data, 5)
+    agent.export_onnx(tmp_path / "deploy")
+    found = []
+    for source in (data, there):
+        guard = Disagreement(write_guard(agent, source, tmp_path / "deploy", 0.9, rows=100))
+        found.append(guard.metadata["calibration"])
+    assert found[0] == found[1]

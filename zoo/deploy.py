@@ -12,7 +12,7 @@ from agents import Agent, load
 from export.disagreement import Disagreement
 from export.guard import write_guard
 from zoo.callbacks import read_curve
-from zoo.datasets import load_dataset
+from zoo.packed import open_dataset
 from zoo.scores import REFERENCES, normalized_score
 
 FEWEST = 5  # episodes that an interval is made of
@@ -31,7 +31,7 @@ def export_report(
     guard: the quantile of a disagreement.onnx, calibrated on `dataset`, by default the one of the training.
     """
     agent = load(checkpoint)
-    data = None if guard is None else load_dataset(dataset or agent.spec.name)
+    data = None if guard is None else open_dataset(dataset or agent.spec.name)
     scores = known_scores(agent, checkpoint.parent / "evaluations.csv", evaluation_samples)
     folder = agent.export_onnx(directory, evaluation_samples, contract, scores)
     report = json.loads((folder / "report.json").read_text())

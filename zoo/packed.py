@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from zoo import d4rl
 from zoo.checks import Array, DatasetKeyError, DatasetNotFoundError, DatasetValueError
-from zoo.datasets import OfflineDataset, Provenance, squeeze
+from zoo.datasets import OfflineDataset, Provenance, load_dataset, squeeze
 
 FORMAT = 1
 CHUNK = 100_000  # rows in memory at a time
@@ -102,7 +102,7 @@ class PackedDataset:
 
 @dataclass(frozen=True)
 class PackedColumn:
-    """A column (N, k) of which slices are read: column[a:b] is an array (b - a, k)."""
+    """A column (N, k) of which rows are read: column[a:b] is an array (b - a, k), column[indices] one (n, k)."""
 
     dataset: PackedDataset
     where: slice
@@ -110,9 +110,24 @@ class PackedColumn:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.where.stop - self.where.start
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        if not isinstance(rows, slice):
+            return self.dataset.gather(rows)[:, self.where]
         start, stop, step = rows.indices(len(self))
         return np.ascontiguousarray(self.dataset.read(start, stop)[::step, self.where])
+
+
+def open_dataset(name_or_path: str, memory_mb: int = MEMORY // 2**20) -> OfflineDataset | PackedDataset:
+    """What load_dataset takes, or a packed folder. memory_mb: as memory of open_packed."""
+    if not is_packed(name_or_path):
+        return load_dataset(name_or_path)
+    if memory_mb < 1:
+        raise ValueError(f"--memory-mb must be at least 1, got {memory_mb}")
+    return open_packed(name_or_path, memory_mb * 2**20)
 
 
 def is_packed(path: str | Path) -> bool:

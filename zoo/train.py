@@ -13,9 +13,8 @@ import numpy as np
 from agents import AGENTS, Agent, load
 from agents.footprint import check_population_fits
 from zoo.callbacks import Evaluation, SaveLatest, member_path, read_curve
-from zoo.datasets import OfflineDataset, load_dataset
 from zoo.envs import make_env, recorded_kwargs
-from zoo.packed import PackedDataset, is_packed, open_packed
+from zoo.packed import PackedDataset, open_dataset
 
 
 def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
@@ -42,21 +41,6 @@ def grid(sweep: Mapping[str, Any], seeds: int) -> dict[str, Any]:
             raise ValueError(f"--sweep takes FIELD=(VALUE, VALUE, ...), such as alpha=(0.5,2.5), got {name}={values!r}")
     combinations = [values for values in product(*sweep.values()) for _ in range(seeds)]
     return dict(zip(sweep, zip(*combinations, strict=True), strict=True))
-
-
-def open_dataset(dataset: str, memory_mb: int = 512) -> OfflineDataset | PackedDataset:
-    """What load_dataset takes, or a packed folder; of one that memory_mb has no room for it says so."""
-    if not is_packed(dataset):
-        return load_dataset(dataset)
-    if memory_mb < 1:
-        raise ValueError(f"--memory-mb must be at least 1, got {memory_mb}")
-    data = open_packed(dataset, memory_mb * 2**20)
-    if data.size > data.memory:
-        print(
-            f"{data.name} has {data.size / 2**20:,.0f} MB of rows: batches come from a window of {memory_mb:,} MB that "
-            "moves over the file; --memory-mb gives it more"
-        )
-    return data
 
 
 def train(
@@ -87,6 +71,11 @@ def train(
     if swept:
         population = len(next(iter(swept.values())))
     data = open_dataset(dataset, memory_mb)
+    if isinstance(data, PackedDataset) and data.size > data.memory:
+        print(
+            f"{data.name} has {data.size / 2**20:,.0f} MB of rows: batches come from a window of {memory_mb:,} MB that "
+            "moves over the file; --memory-mb gives it more"
+        )
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
         learner: Agent = AGENTS[agent].load(latest, device=device)
