@@ -15,6 +15,7 @@ import plain
 import pytest
 import scaling
 import speed
+import threads
 import torch
 from measuring import in_turns, random_columns, versus
 from torch import Tensor, nn
@@ -389,3 +390,11 @@ def test_the_roofline_of_an_agent_holds_its_products(capsys):
     assert row["products_ms"] == pytest.approx((critic_step + actor_step / 2) * 2 / 1e9 * 1e3, rel=0.02)
     assert row["limit"] in ("launches", "bytes", "products")
     assert row["agent"] in capsys.readouterr().out
+
+
+def test_threads_times_each_thing_on_so_many_threads():
+    before, seen = torch.get_num_threads(), []
+    for count in (1, 2):
+        assert threads.on(count, lambda: seen.append(torch.get_num_threads()), each=3)() > 0.0
+    torch.set_num_threads(before)
+    assert seen == [1] * 4 + [2] * 4  # once to wake them
