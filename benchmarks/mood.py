@@ -2,7 +2,7 @@
 MOOD sets, in the form of that paper with smaller networks and batches, so that it runs on a CPU.
 
     python benchmarks/mood.py mood-small --domains cheetah walker
-    python benchmarks/mood.py mood-small --domains walker --tasks spin --steps 20000
+    python benchmarks/mood.py mood-small --domains walker --tasks spin --steps 5000
     python benchmarks/mood.py mood-small --table
 
 The seeds are the members of one population. Each row is the return of deterministic episodes from reset seeds 100 on,
@@ -102,7 +102,7 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", nargs="+", default=(), help="of the domains; by default all")
     parser.add_argument("--agents", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--episodes", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=CSV)
