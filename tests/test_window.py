@@ -1,5 +1,8 @@
 """Data larger than memory: what the window over the file holds, and that training cannot tell how it got there."""
 
+import gc
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -212,9 +215,6 @@ def test_a_column_that_the_file_does_not_have_is_named(there):
 
 
 def test_no_thread_is_left_when_the_training_is_over(there):
-    import gc
-    import threading
-
     tiny(TD3BC, there).learn_offline(there, 3)
     gc.collect()
     for thread in threading.enumerate():
