@@ -46,12 +46,17 @@ def table_of(
     unknown = layout.slices.keys() - dataset.slices.keys() - CHOSEN.keys() - set(FOLLOWING)
     if unknown:
         raise KeyError(f"{dataset.name} has no column {', '.join(sorted(unknown))} in its file")
-    piece = max(dataset.memory // (PIECES * layout.width * dtype.itemsize), 1)
-    if PIECES * piece < len(dataset):
-        return Window(dataset, layout, device, dtype, piece, seed, drawn)
+    room = room_for(dataset, layout, dtype)
+    if room < len(dataset):
+        return Window(dataset, layout, device, dtype, room // PIECES, seed, drawn)
     table = Table(layout, len(dataset), device, dtype)
     table.append_rows(torch.from_numpy(read(dataset, layout, 0, len(dataset))))
     return table
+
+
+def room_for(dataset: Packed, layout: Layout, dtype: torch.dtype) -> int:
+    """How many rows the dataset's memory has room for: whole pieces, of one row at least."""
+    return PIECES * max(dataset.memory // (PIECES * layout.width * dtype.itemsize), 1)
 
 
 class Window(Table):

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-SAME_CODE = 0.08  # by how much the ratios of two runs of the same code differ: each process lays out its memory anew
+SAME_CODE = 0.1  # by how much the ratios of two runs of the same code differ: each process lays out its memory anew
 
 
 class NotComparableError(ValueError):

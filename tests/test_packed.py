@@ -163,16 +163,15 @@ def test_train_takes_a_folder_that_export_wrote(tmp_path, monkeypatch):
     assert train("TD3BC", str(tmp_path / "toy"), 3, out, 0, None, settings, (), 10, 10, "cpu", "fp32", 1, 512).exists()
 
 
-def test_training_says_where_batches_come_from_when_memory_has_no_room_for_all(tmp_path, monkeypatch, capsys):
+def test_training_says_where_batches_come_from_when_memory_has_no_room_for_all(tmp_path, capsys):
     from zoo.train import train
 
-    folder = str(write_packed(toy_dataset(), tmp_path / "toy"))
+    folder = str(write_packed(toy_dataset(35_000), tmp_path / "toy"))  # rows of 40 bytes
     rest = (None, ("actor_hidden=(8,)", "critic_hidden=(8,)"), (), 10, 10, "cpu", "fp32", 1)
-    monkeypatch.setattr(packed.PackedDataset, "size", 3 * 2**20)
-    train("TD3BC", folder, 1, tmp_path / "a", 0, *rest, 4)
+    train("TD3BC", folder, 1, tmp_path / "a", 0, *rest, 2)
     assert "window" not in capsys.readouterr().out
-    train("TD3BC", folder, 1, tmp_path / "b", 0, *rest, 2)
-    assert "toy has 3 MB of rows: batches come from a window of 2 MB" in capsys.readouterr().out
+    train("TD3BC", folder, 1, tmp_path / "b", 0, *rest, 1)
+    assert "toy has 35,000 transitions: batches come from a window of 26,112 that" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--memory-mb must be at least 1, got 0"):
         train("TD3BC", folder, 1, tmp_path / "c", 0, *rest, 0)
 

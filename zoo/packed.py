@@ -58,11 +58,6 @@ class PackedDataset:
         """Numbers in a packed row."""
         return self.slices["terminations"].stop
 
-    @property
-    def size(self) -> int:
-        """Bytes of all rows."""
-        return 4 * self.width * len(self)
-
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Packed rows (n, width), each read by itself: through a memory map the process would grow to the file's size.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from agents import AGENTS, Agent, load
 from agents.footprint import check_population_fits
+from agents.window import room_for
 from zoo.callbacks import Evaluation, SaveLatest, member_path, read_curve
 from zoo.envs import make_env, recorded_kwargs
 from zoo.packed import PackedDataset, open_dataset
@@ -71,11 +72,6 @@ def train(
     if swept:
         population = len(next(iter(swept.values())))
     data = open_dataset(dataset, memory_mb)
-    if isinstance(data, PackedDataset) and data.size > data.memory:
-        print(
-            f"{data.name} has {data.size / 2**20:,.0f} MB of rows: batches come from a window of {memory_mb:,} MB that "
-            "moves over the file; --memory-mb gives it more"
-        )
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
         learner: Agent = AGENTS[agent].load(latest, device=device)
@@ -92,6 +88,11 @@ def train(
             precision=precision,
             verbose=1,
             **chosen,
+        )
+    if isinstance(data, PackedDataset) and (room := room_for(data, learner.layout, learner.dtype)) < len(data):
+        print(
+            f"{data.name} has {len(data):,} transitions: batches come from a window of {room:,} that moves over the "
+            "file; --memory-mb gives it more"
         )
     learner.tensorboard_log = str(out / "logs")
     learner.verbose = 0  # the progress bar shows the losses; the files have all
