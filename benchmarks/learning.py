@@ -18,10 +18,9 @@ import numpy as np
 import torch
 
 from agents import AGENTS, Agent
-from zoo.datasets import load_dataset
 from zoo.envs import make_env
 from zoo.evaluation import Evaluator
-from zoo.packed import MEMORY, is_packed, open_packed
+from zoo.packed import MEMORY, open_dataset
 
 CSV = Path(__file__).parent / "learning.csv"
 FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_std", "seconds", "settings")
@@ -31,7 +30,7 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     if args.emulate_bf16:
         emulate_bf16()
-    dataset = open_packed(args.dataset, args.memory) if is_packed(args.dataset) else load_dataset(args.dataset)
+    dataset = open_dataset(args.dataset, args.memory)
     settings = {key: ast.literal_eval(value) for key, value in (item.split("=", 1) for item in args.set)}
     for seed in args.seeds:
         make_env(dataset).close()  # an environment that is not installed shows now, not after the first training steps

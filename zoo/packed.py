@@ -116,13 +116,9 @@ class PackedColumn:
         return np.ascontiguousarray(self.dataset.read(start, stop)[::step, self.where])
 
 
-def open_dataset(name_or_path: str, memory_mb: int = MEMORY // 2**20) -> OfflineDataset | PackedDataset:
-    """What load_dataset takes, or a packed folder. memory_mb: as memory of open_packed."""
-    if not is_packed(name_or_path):
-        return load_dataset(name_or_path)
-    if memory_mb < 1:
-        raise ValueError(f"--memory-mb must be at least 1, got {memory_mb}")
-    return open_packed(name_or_path, memory_mb * 2**20)
+def open_dataset(name_or_path: str, memory: int = MEMORY) -> OfflineDataset | PackedDataset:
+    """What load_dataset takes, or a packed folder. memory: of open_packed."""
+    return open_packed(name_or_path, memory) if is_packed(name_or_path) else load_dataset(name_or_path)
 
 
 def is_packed(path: str | Path) -> bool:

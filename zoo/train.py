@@ -71,7 +71,9 @@ def train(
     swept = grid(parse_settings(sweep), population or 1)
     if swept:
         population = len(next(iter(swept.values())))
-    data = open_dataset(dataset, memory_mb)
+    if memory_mb < 1:
+        raise ValueError(f"--memory-mb must be at least 1, got {memory_mb}")
+    data = open_dataset(dataset, memory_mb * 2**20)
     latest, final = out / "latest.zip", out / "final.zip"
     if latest.exists():
         learner: Agent = AGENTS[agent].load(latest, device=device)
