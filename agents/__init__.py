@@ -4,23 +4,23 @@ import os
 
 import torch
 
-from agents.asac import ASAC, ASACConfig
-from agents.aspc import ASPC, ASPCConfig
-from agents.awac import AWAC, AWACConfig
-from agents.base import Agent
-from agents.batch import Batch
-from agents.car import CAR, CARConfig
-from agents.checkpoint import CheckpointError, read_checkpoint
-from agents.cql import CQL, CQLConfig
-from agents.cqlsa import CQLSA, CQLSAConfig
-from agents.iql import IQL, IQLConfig
-from agents.pars import PARS, PARSConfig
-from agents.rebrac import ReBRAC, ReBRACConfig
-from agents.spec import DataSpec
-from agents.spot import SPOT, SPOTConfig
-from agents.td3 import TD3, TD3Config
-from agents.td3bc import TD3BC, TD3BCConfig
-from agents.td3bcsa import TD3BCSA, TD3BCSAConfig
+from zoo.agents.agent import Agent
+from zoo.agents.asac import ASAC, ASACConfig
+from zoo.agents.aspc import ASPC, ASPCConfig
+from zoo.agents.awac import AWAC, AWACConfig
+from zoo.agents.car import CAR, CARConfig
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.spec import DataSpec
+from zoo.agents.cql import CQL, CQLConfig
+from zoo.agents.cqlsa import CQLSA, CQLSAConfig
+from zoo.agents.files.checkpoint import CheckpointError, read_checkpoint
+from zoo.agents.iql import IQL, IQLConfig
+from zoo.agents.pars import PARS, PARSConfig
+from zoo.agents.rebrac import ReBRAC, ReBRACConfig
+from zoo.agents.spot import SPOT, SPOTConfig
+from zoo.agents.td3 import TD3, TD3Config
+from zoo.agents.td3bc import TD3BC, TD3BCConfig
+from zoo.agents.td3bcsa import TD3BCSA, TD3BCSAConfig
 
 AGENTS: dict[str, type[Agent]] = {
     "TD3": TD3,

@@ -14,14 +14,14 @@ import math
 import torch
 from torch import Tensor
 
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.logsumexp_tree import LogSumExpTree
-from agents.losses import per_member
-from agents.optim import minimize
-from agents.replay import Table
-from agents.weighted import Weighted, WeightedConfig
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.core.optim import minimize
+from zoo.agents.core.replay import Table
+from zoo.agents.shared.logsumexp_tree import LogSumExpTree
+from zoo.agents.shared.weighted import Weighted, WeightedConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,14 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.losses import cloning_errors, per_member, scale_free, squared_errors, td_target
-from agents.optim import Adam, minimize
-from policies import Value, final_uniform_, hidden_bias_, minimum
-from policies.mlp import Norm
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.core.optim import Adam, minimize
+from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.losses import cloning_errors, scale_free, squared_errors, td_target
+from zoo.policies import Value, final_uniform_, hidden_bias_, minimum
+from zoo.policies.mlp import Norm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ arXiv 2403.13097: a fixed deviation of 0.2, pessimism by the critics' distance, 
 import dataclasses
 from typing import Literal
 
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.optim import minimize
-from agents.weighted import Weighted, WeightedConfig
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.optim import minimize
+from zoo.agents.shared.weighted import Weighted, WeightedConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,16 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper, as_values
-from agents.draws import Draws
-from agents.losses import per_member
-from agents.optim import Adam, minimize
-from agents.proposals import Proposals
-from agents.spec import Dataset
-from agents.spot import SPOT, SPOTConfig
-from agents.training import offline_table
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper, as_values
+from zoo.agents.core.draws import Draws
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.core.optim import Adam, minimize
+from zoo.agents.core.spec import Dataset
+from zoo.agents.shared.proposals import Proposals
+from zoo.agents.spot import SPOT, SPOTConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +174,7 @@ class CAR(SPOT):
         Values () or (P,), by quantile. Ask after the warm-up, when the verifier is fitted.
         """
         losses = []
-        for rows in offline_table(self, dataset).split(10_000):
+        for rows in self.offline_table(dataset).split(10_000):
             batch = self.normalize(self.layout.unpack(rows.expand(*self.lead, *rows.shape)))
             losses.append(self.nll(self.density, batch.observations, batch.actions, self.proposing))
         whole = torch.cat(losses, dim=-1).double().cpu().numpy()
@@ -185,7 +184,7 @@ class CAR(SPOT):
     def predict_density(self, observations: np.ndarray, reference: bool = True) -> np.ndarray:
         """Actions (n, A) that the reference, or the verifier, takes as a policy; in and out in the env's units.
 
-        The paper's table 3 compares the returns of the two; zoo.callbacks.ReferenceReturn logs them.
+        The paper's table 3 compares the returns of the two; zoo.evaluation.callbacks.ReferenceReturn logs them.
         """
         density = self.reference if reference and not self.warming else self.density
         rows = torch.as_tensor(observations, dtype=self.dtype, device=self.device)

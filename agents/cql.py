@@ -16,19 +16,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from agents.base import Agent, Metrics
-from agents.batch import COLUMNS, Batch
-from agents.config import AgentConfig, Hyper
-from agents.draws import Draws
-from agents.losses import Targets, per_member, td_target
-from agents.optim import Adam, minimize_together
-from agents.replay import Table
-from agents.return_floor import ReturnFloor
-from agents.spec import Dataset
-from policies import Critic, GaussianActor, Pessimistic, Policy, TanhNormal, minimum, orthogonal_
-from policies.critic import Aggregate
-from policies.mlp import Norm
-from policies.residual import Network
+from zoo.agents.agent import Agent
+from zoo.agents.core.batch import COLUMNS, Batch
+from zoo.agents.core.config import AgentConfig, Hyper
+from zoo.agents.core.draws import Draws
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.core.optim import Adam, minimize_together
+from zoo.agents.core.replay import Table
+from zoo.agents.core.spec import Dataset
+from zoo.agents.shared.losses import Targets, td_target
+from zoo.agents.shared.return_floor import ReturnFloor
+from zoo.policies import Critic, GaussianActor, Pessimistic, Policy, TanhNormal, minimum, orthogonal_
+from zoo.policies.critic import Aggregate
+from zoo.policies.mlp import Norm
+from zoo.policies.residual import Network
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,14 +11,14 @@ import math
 import torch
 from torch import Tensor
 
-from agents.base import Metrics
-from agents.batch import COLUMNS, Batch
-from agents.config import Hyper
-from agents.cql import CQL, CQLConfig
-from agents.losses import per_member
-from agents.selective import Selective, SelectiveConfig
-from policies import TanhNormal
-from policies.mlp import Norm
+from zoo.agents.core.batch import COLUMNS, Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.cql import CQL, CQLConfig
+from zoo.agents.shared.selective import Selective, SelectiveConfig
+from zoo.policies import TanhNormal
+from zoo.policies.mlp import Norm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,16 +16,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.draws import dropout_masks
-from agents.infeasible import infeasible_actions
-from agents.losses import per_member, squared_errors
-from agents.optim import Adam, minimize
-from agents.trust import expectile_loss
-from agents.weighted import Weighted, WeightedConfig
-from policies import DeterministicActor, NormalActor, Value, orthogonal_
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.draws import dropout_masks
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.core.optim import Adam, minimize
+from zoo.agents.shared.infeasible import infeasible_actions
+from zoo.agents.shared.losses import squared_errors
+from zoo.agents.shared.trust import expectile_loss
+from zoo.agents.shared.weighted import Weighted, WeightedConfig
+from zoo.policies import DeterministicActor, NormalActor, Value, orthogonal_
 
 
 @dataclasses.dataclass(frozen=True)

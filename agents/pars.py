@@ -17,14 +17,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper, as_values
-from agents.infeasible import infeasible_actions
-from agents.losses import cloning_error, per_member, squared_errors, td_target
-from policies import final_uniform_, minimum
-from policies.mlp import Norm
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper, as_values
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.infeasible import infeasible_actions
+from zoo.agents.shared.losses import cloning_error, squared_errors, td_target
+from zoo.policies import final_uniform_, minimum
+from zoo.policies.mlp import Norm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,14 @@ import dataclasses
 
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.base import Metrics
-from agents.batch import COLUMNS, Batch
-from agents.config import Hyper
-from agents.losses import magnitude, per_member, squared_errors, td_target
-from policies import LayerNorm, final_uniform_, hidden_bias_, minimum
-from policies.mlp import Norm
+from zoo.agents.core.batch import COLUMNS, Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.losses import magnitude, squared_errors, td_target
+from zoo.policies import LayerNorm, final_uniform_, hidden_bias_, minimum
+from zoo.policies.mlp import Norm
 
 
 @dataclasses.dataclass(frozen=True)

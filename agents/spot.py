@@ -11,15 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper, OnlineBuffer
-from agents.draws import Draws, dropout_masks
-from agents.losses import scale_free
-from agents.optim import Adam, minimize
-from agents.replay import Table
-from policies import ConditionalVAE, Density, GaussianDensity, final_uniform_
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper, OnlineBuffer
+from zoo.agents.core.draws import Draws, dropout_masks
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.optim import Adam, minimize
+from zoo.agents.core.replay import Table
+from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.losses import scale_free
+from zoo.policies import ConditionalVAE, Density, GaussianDensity, final_uniform_
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.losses import Targets, per_member
-from policies import Pessimistic, minimum
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.losses import Targets
+from zoo.policies import Pessimistic, minimum
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ import dataclasses
 
 from torch import Tensor
 
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.losses import cloning_error, scale_free
-from agents.td3 import TD3, TD3Config
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.shared.losses import cloning_error, scale_free
+from zoo.agents.td3 import TD3, TD3Config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,15 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.base import Metrics
-from agents.batch import Batch
-from agents.config import Hyper
-from agents.losses import cloning_errors, per_member, scale_free
-from agents.optim import minimize
-from agents.selective import Selective, SelectiveConfig
-from policies.mlp import Norm
+from zoo.agents.core.batch import Batch
+from zoo.agents.core.config import Hyper
+from zoo.agents.core.learner import Metrics
+from zoo.agents.core.members import per_member
+from zoo.agents.core.optim import minimize
+from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.losses import cloning_errors, scale_free
+from zoo.agents.shared.selective import Selective, SelectiveConfig
+from zoo.policies.mlp import Norm
 
 
 @dataclasses.dataclass(frozen=True)

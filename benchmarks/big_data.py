@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from agents import TD3BC
-from agents.replay import Table
-from agents.spec import Dataset
-from agents.training import offline_table
-from zoo.datasets import OfflineDataset
-from zoo.packed import CHUNK, PackedWriter, open_packed
+from zoo.agents import TD3BC
+from zoo.agents.core.replay import Table
+from zoo.agents.core.spec import Dataset
+from zoo.datasets.dataset import OfflineDataset
+from zoo.datasets.packed import open_packed
+from zoo.datasets.packing import CHUNK, PackedWriter
 
 OBS, ACT, LENGTH = 29, 8, 1000  # an AntMaze's, in episodes of 1000
 ROW = 4 * (2 * OBS + ACT + 2)  # bytes
@@ -83,7 +83,7 @@ def in_memory(folder: Path) -> dict[str, float]:
 
 def rates(data: Dataset, before: Callable[[], None] = lambda: None) -> dict[str, float]:
     agent = TD3BC(data, seed=0, device="cpu")  # fits its normaliser to every row
-    table = offline_table(agent, data)
+    table = agent.offline_table(data)
     rate(agent, table, WARM_UP)
     before()
     batches = rate(agent, table, BATCHES)  # of the file: its pages are in the system's cache, as far as they fit

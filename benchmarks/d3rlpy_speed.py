@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from measuring import clocked, in_turns, machine, random_columns, versus, write_json
 
-from agents import CQL, IQL, TD3BC, Agent, ReBRAC
-from agents.replay import Table
-from policies import MLP
-from zoo.datasets import OfflineDataset
+from zoo.agents import CQL, IQL, TD3BC, Agent, ReBRAC
+from zoo.agents.core.replay import Table
+from zoo.datasets.dataset import OfflineDataset
+from zoo.policies import MLP
 
 SIDE = Path(__file__).with_name("d3rlpy_side.py")
 AGENTS: dict[str, Callable[[OfflineDataset], Agent]] = {

@@ -29,9 +29,9 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from agents import TD3BC, Agent
-from zoo.datasets import load_dataset
-from zoo.evaluation import Evaluator
+from zoo.agents import TD3BC, Agent
+from zoo.datasets.load import load_dataset
+from zoo.evaluation.rollouts import Evaluator
 
 EPISODES, SEED = 10, 100
 TRAINING = 500  # steps

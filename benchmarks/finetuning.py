@@ -20,10 +20,10 @@ import torch
 from learning import note
 from matplotlib.figure import Figure
 
-from agents import load
-from zoo.datasets import load_dataset
-from zoo.envs import make_env
-from zoo.evaluation import Evaluator
+from zoo.agents import load
+from zoo.datasets.load import load_dataset
+from zoo.evaluation.envs import make_env
+from zoo.evaluation.rollouts import Evaluator
 
 CSV = Path(__file__).parent / "finetuning.csv"
 PICTURE = CSV.with_suffix(".png")

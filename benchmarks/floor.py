@@ -6,8 +6,8 @@ from itertools import pairwise
 import torch
 from measuring import ACTIONS, BATCH, OBSERVATIONS
 
-from agents import CQL, IQL
-from agents.actor_critic import ActorCritic
+from zoo.agents import CQL, IQL
+from zoo.agents.shared.actor_critic import ActorCritic
 
 Product = tuple[int, int, int]  # (m, k, n): (m, k) @ (k, n)
 

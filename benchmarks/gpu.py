@@ -22,10 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from agents import AGENTS, Agent
-from agents.engine import Engine
-from agents.replay import Table
-from zoo.datasets import OfflineDataset
+from zoo.agents import AGENTS, Agent
+from zoo.agents.core.replay import Table
+from zoo.agents.loop.engine import Engine
+from zoo.datasets.dataset import OfflineDataset
 
 CASES: dict[str, tuple[str, dict]] = {
     "TD3BC": ("TD3BC", {}),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from export.runtime import OnnxPolicy, measure
+from zoo_robot.runtime import OnnxPolicy, measure
 
 BATCHES = (1, 64, 4096)
 TOLERANCE = 1e-5

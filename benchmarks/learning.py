@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents import AGENTS, Agent
-from zoo.envs import make_env
-from zoo.evaluation import Evaluator
-from zoo.packed import MEMORY, open_dataset
+from zoo.agents import AGENTS, Agent
+from zoo.datasets.load import open_dataset
+from zoo.datasets.packed import MEMORY
+from zoo.evaluation.envs import make_env
+from zoo.evaluation.rollouts import Evaluator
 
 CSV = Path(__file__).parent / "learning.csv"
 FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_std", "seconds", "settings")

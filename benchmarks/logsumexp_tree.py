@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from agents.logsumexp_tree import LogSumExpTree
+from zoo.agents.shared.logsumexp_tree import LogSumExpTree
 
 LEAVES = (10_000, 100_000, 1_000_000, 10_000_000)
 WRITES, BATCH, LARGE = 1024, 512, 65_536

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from learning import note, read
 
-from agents import AGENTS
-from zoo.datasets import load_dataset
-from zoo.envs import make_env
-from zoo.evaluation import Evaluator
-from zoo.mood_rewards import TARGETS
-from zoo.scores import normalized_score
+from zoo.agents import AGENTS
+from zoo.collecting.mood.rewards import TARGETS
+from zoo.datasets.load import load_dataset
+from zoo.evaluation.envs import make_env
+from zoo.evaluation.rollouts import Evaluator
+from zoo.evaluation.scores import normalized_score
 
 CSV = Path(__file__).parent / "mood.csv"
 KINDS = ("same", "mixed")

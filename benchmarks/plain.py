@@ -20,7 +20,7 @@ from torch.distributions import Normal
 from torch.nn.functional import mse_loss, softplus
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zoo.datasets import OfflineDataset
+from zoo.datasets.dataset import OfflineDataset
 
 COLUMNS = ("observations", "actions", "rewards", "next_observations", "terminations")
 LR, GAMMA, TAU = 3e-4, 0.99, 0.005

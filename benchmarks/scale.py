@@ -19,10 +19,10 @@ import torch
 from learning import note, read
 from scipy import stats
 
-from agents import IQL
-from zoo.datasets import load_dataset
-from zoo.envs import make_env
-from zoo.evaluation import Evaluator
+from zoo.agents import IQL
+from zoo.datasets.load import load_dataset
+from zoo.evaluation.envs import make_env
+from zoo.evaluation.rollouts import Evaluator
 
 CSV = Path(__file__).parent / "scale.csv"
 DATASET = "hopper-medium-replay"

@@ -4,8 +4,8 @@
 
 TD3BC and IQL with 17 observations, 6 actions, batches of 256 and two layers of 256, where they are not what grows; of
 the dataset TD3BC alone, and its batches by themselves. One thread on a CPU. Datasets up to 3 million rows are held in
-memory and, like the larger ones, packed in a file (zoo.packed) in --folder, each removed before the next one is
-written: --max-rows 100000000 needs 17 GB. Else two cores of a CPU take about ten minutes in all.
+memory and, like the larger ones, packed in a file (zoo.datasets.packed) in --folder, each removed before the next one
+is written: --max-rows 100000000 needs 17 GB. Else two cores of a CPU take about ten minutes in all.
 
 Each writes scaling_<what>_<device>.png and .json to --out, and prints how far the cost is from growing in proportion:
 to the size, or for the width to its square, as the products do.
@@ -26,12 +26,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from measuring import ACTIONS, OBSERVATIONS, Run, clocked, in_turns, machine, random_columns, write_json
 
-from agents import IQL, TD3BC, Agent
-from agents.engine import Engine
-from agents.spec import Dataset
-from agents.training import offline_table
-from zoo.datasets import OfflineDataset
-from zoo.packed import CHUNK, PackedWriter, open_packed
+from zoo.agents import IQL, TD3BC, Agent
+from zoo.agents.core.spec import Dataset
+from zoo.agents.loop.engine import Engine
+from zoo.datasets.dataset import OfflineDataset
+from zoo.datasets.packed import open_packed
+from zoo.datasets.packing import CHUNK, PackedWriter
 
 AGENTS: dict[str, type[Agent]] = {"TD3BC": TD3BC, "IQL": IQL}
 SIZES = {
@@ -57,7 +57,7 @@ class Scaling:
 
 
 def steps(agent: Agent, data: Dataset) -> Run:
-    table, engine = offline_table(agent, data), Engine.of(agent)
+    table, engine = agent.offline_table(data), Engine.of(agent)
 
     def run() -> None:
         for _ in range(2):
@@ -68,7 +68,7 @@ def steps(agent: Agent, data: Dataset) -> Run:
 
 
 def batches(agent: Agent, data: Dataset) -> Run:
-    table = offline_table(agent, data)
+    table = agent.offline_table(data)
 
     def run() -> None:
         for _ in range(2):

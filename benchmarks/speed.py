@@ -26,9 +26,9 @@ from comparison import NotComparableError, check, read, report
 from floor import cql_products, floor, iql_products, td3_products
 from measuring import BATCH, Run, clocked, in_turns, machine, random_columns, versus, write_json
 
-from agents import ASPC, CAR, CQL, IQL, PARS, SPOT, TD3BC, TD3BCSA, Agent, ReBRAC
-from agents.replay import Table
-from zoo.datasets import OfflineDataset
+from zoo.agents import ASPC, CAR, CQL, IQL, PARS, SPOT, TD3BC, TD3BCSA, Agent, ReBRAC
+from zoo.agents.core.replay import Table
+from zoo.datasets.dataset import OfflineDataset
 
 Case = tuple[Agent, dict[str, Run]]  # an agent, and two updates of what it stands beside
 SMALL, LARGE = (256, 256), (256, 256, 256)

@@ -15,7 +15,7 @@ import torch
 from measuring import Round, Run, clocked, in_turns, machine, random_columns, versus, write_json
 from speed import CASES, cycle
 
-from zoo.datasets import OfflineDataset
+from zoo.datasets.dataset import OfflineDataset
 
 FEW = ("TD3BC", "IQL", "PARS(10, 2x256)", "CQL, 2x256", "ReBRAC")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.checkpoint import write_whole
+from zoo.export.files import write_whole
 
 CARD = "CARD.md"  # without a hash: people may add to it
 
@@ -58,13 +58,13 @@ def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "## Use",
         "",
         "```python",
-        "from export.runtime import OnnxPolicy  # numpy and onnxruntime only",
+        "from zoo_robot import OnnxPolicy  # numpy and onnxruntime only",
         "",
         'policy = OnnxPolicy("policy.onnx")',
         f"action = policy.predict(obs)  # ({contract['observation_size']},) -> ({contract['action_size']},), float32",
         "```",
         "",
-        "Before the robot moves: `python -m export.runtime verify .`",
+        "Before the robot moves: `python -m zoo_robot verify .`",
         "",
         f"- Control rate: {'unknown' if rate is None else f'{rate:g} Hz'}.",
         f"- Decision: {decision(samples, contract['search_noise'])}",

@@ -10,13 +10,10 @@ the same shape:
 Everything may be left out; a list has one entry, maybe empty, for each dimension.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
 import os
-import re
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,12 +25,12 @@ import onnxruntime
 import onnxscript
 import torch
 
-from agents.base import Agent
+from zoo.export.description import Description
+from zoo.policies import Policy
 
-FORMAT = 2  # of the contract and of the metadata inside the files; export/runtime.py reads it
+FORMAT = 2  # of the contract and of the metadata inside the files; zoo_robot.runtime reads it
 KEYS = ("control_rate_hz", "observations", "actions")
 DIMENSION = ("name", "unit", "low", "high")
-SOURCE = re.compile(r"arXiv \d{4}\.\d{5}|OpenReview \w+")
 
 Dimension = dict[str, Any]  # name: str or None, unit: str, low and high: float or None
 Stated = str | os.PathLike | Mapping[str, Any]
@@ -43,57 +40,49 @@ class ContractError(ValueError):
     """What was stated of a robot cannot be so; the message says where, and what was expected."""
 
 
-def describe_agent(agent: Agent, samples: int, stated: Stated | None, scores: Sequence[Mapping] | None) -> dict:
-    """The contract of an agent, less what is known only of written files.
+def whole_contract(
+    policy: Policy, about: Description, samples: int, stated: Stated | None, scores: Sequence[Mapping] | None
+) -> dict[str, Any]:
+    """The contract of a policy, less what is known only of written files.
 
-    stated: a TOML file or a mapping, see above. scores: evaluations of the agent as it is, None where none are known.
-    Raises ContractError for a statement that does not fit the agent.
+    stated: a TOML file or a mapping, see above. scores: evaluations of the policy as it is, None where none are known.
+    Raises ContractError for a statement that does not fit the policy.
     """
-    spec, config = agent.spec, strict(dataclasses.asdict(agent.config))
-    mean, std = (tensor.float().tolist() for tensor in (agent.policy.observation_mean, agent.policy.observation_std))
-    summary, paper = paper_of(agent)
+    mean, std = (tensor.float().tolist() for tensor in (policy.observation_mean, policy.observation_std))
+    config = strict(about.config)
     return {
         "format": FORMAT,
-        "agent": type(agent).__name__,
-        "summary": summary,
-        "paper": paper,
-        "seed": agent.seed,
+        "agent": about.agent,
+        "summary": about.summary,
+        "paper": about.paper,
+        "seed": about.seed,
         "config": config,
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "dataset": {"name": spec.name, "env_id": spec.env_id, "provenance": strict(spec.provenance)},
-        "counters": {"updates": agent.updates, "env_steps": agent.env_steps},
+        "dataset": strict(about.dataset),
+        "counters": dict(about.counters),
         "scores": None if scores is None else [checked_score(score) for score in scores],
-        "observation_size": spec.observation_size,
-        "action_size": spec.action_size,
-        **stated_of(agent, stated),
+        "observation_size": len(mean),
+        "action_size": len(about.action_low),
+        **stated_of(policy, about, stated),
         "normalizer": {"mean": mean, "std": std},
         "evaluation_samples": samples,
-        "search_noise": getattr(agent.policy.actor, "search_noise", None),  # None: the actor's own distribution
+        "search_noise": getattr(policy.actor, "search_noise", None),  # None: the actor's own distribution
         "versions": {module.__name__: str(module.__version__) for module in (torch, onnx, onnxscript, onnxruntime)},
     }
 
 
-def paper_of(agent: Agent) -> tuple[str | None, str | None]:
-    """The first line of the agent's file and the first paper that it names."""
-    text = sys.modules[type(agent).__module__].__doc__
-    if not text:
-        return None, None
-    source = SOURCE.search(text)
-    return text.strip().splitlines()[0], source.group() if source else None
-
-
-def stated_of(agent: Agent, stated: Stated | None) -> dict[str, Any]:
-    """control_rate_hz, observations and actions, complete and checked against the agent."""
+def stated_of(policy: Policy, about: Description, stated: Stated | None) -> dict[str, Any]:
+    """control_rate_hz, observations and actions, complete and checked against the policy."""
     owner, values = read_stated(stated)
-    spec = agent.spec
     rate = values.get("control_rate_hz")
     if rate is not None and not (is_number(rate) and rate > 0):
         raise ContractError(f"{owner}: control_rate_hz must be a positive number of Hz, got {rate!r}")
-    observations = dimensions(owner, "observations", values.get("observations"), spec.observation_size)
-    actions = dimensions(owner, "actions", values.get("actions"), spec.action_size)
-    if agent.config.normalize_observations:
-        check_means(owner, observations, agent.policy.observation_mean.tolist())
-    set_box(owner, actions, spec.action_low, spec.action_high)
+    means = policy.observation_mean.tolist()
+    observations = dimensions(owner, "observations", values.get("observations"), len(means))
+    actions = dimensions(owner, "actions", values.get("actions"), len(about.action_low))
+    if about.normalizes:
+        check_means(owner, observations, means)
+    set_box(owner, actions, about.action_low, about.action_high)
     return {"control_rate_hz": rate, "observations": observations, "actions": actions}
 
 

@@ -3,12 +3,13 @@
 obs (batch, O), actions (batch, A) -> disagreement (batch,), the standard deviation over the ensemble, in units of the
 return that the critics learned (PARS and others scale rewards). Critics that saw an action in the data tend to agree
 on it. The threshold is a quantile of the disagreement on the dataset's own rows, computed with the file that is
-written. export/disagreement.py reads it.
+written. zoo_robot.disagreement reads it.
 """
 
 import json
 import os
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -17,15 +18,23 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from agents.base import Agent
-from agents.checkpoint import write_whole
-from agents.spec import Dataset
-from export.onnx import BATCHES, GOLDEN, TOLERANCE, ExportError, Graph, Inputs, Methods, cut, describe, draw, trace
-from policies import Policy, folded
+from zoo.export.description import Description
+from zoo.export.files import write_whole
+from zoo.export.onnx import BATCHES, GOLDEN, TOLERANCE, ExportError, Graph, Inputs, Methods, cut, describe, draw, trace
+from zoo.policies import Policy, folded
 
 DISAGREEMENT = Graph("disagreement", ("obs", "actions"), "disagreement")
 FILE = "disagreement.onnx"
 CHUNK = 4096  # rows at a time; more only takes memory
+
+
+class Rows(Protocol):
+    """What the threshold is made from: columns "observations" (N, O) and "actions" (N, A) of a dataset."""
+
+    @property
+    def name(self) -> str: ...
+    def __len__(self) -> int: ...
+    def column(self, name: str) -> np.ndarray: ...
 
 
 class Ensemble(Methods):
@@ -45,18 +54,23 @@ class Ensemble(Methods):
 
 
 def write_guard(
-    agent: Agent, dataset: Dataset, directory: str | os.PathLike, quantile: float = 0.999, rows: int = 100_000
+    policy: Policy,
+    about: Description,
+    dataset: Rows,
+    directory: str | os.PathLike,
+    quantile: float = 0.999,
+    rows: int = 100_000,
 ) -> Path:
-    """Writes disagreement.onnx into the directory of the agent's export, whole or not at all. Returns its path.
+    """Writes disagreement.onnx into the directory of the policy's export, whole or not at all. Returns its path.
 
     dataset: the one of the training; at most `rows` of its transitions, evenly spread, set the threshold.
     quantile: the share of them that the guard lets pass. The file also says which share of the actor's own actions in
     the same states it would refuse ("policy_alarms"): look at it before you trust the guard.
-    Raises ValueError for one critic alone, a population, a quantile outside (0, 1), a dataset of other sizes or critics
+    Raises ValueError for one critic alone, a quantile outside (0, 1), a dataset of other sizes or critics
     that agree everywhere; ExportError where onnxruntime differs from torch by more than 1e-5 of 1 + max|q|.
     """
-    _check(agent, dataset, quantile, rows)
-    policy = folded(agent.policy).to("cpu", torch.float32).eval().requires_grad_(False)
+    _check(policy, about, dataset, quantile, rows)
+    policy = folded(policy).to("cpu", torch.float32).eval().requires_grad_(False)
     ensemble = Ensemble(policy)
     generator = torch.Generator().manual_seed(0)
     batches = {size: draw(policy, size, 1, generator) for size in BATCHES}
@@ -65,7 +79,7 @@ def write_guard(
     model = cut(trace(ensemble, golden), DISAGREEMENT, golden | shape)
     session = _session(model)
     difference = max(_compare(session, ensemble, batch) for batch in batches.values())
-    metadata = describe(agent, DISAGREEMENT.method, DISAGREEMENT, 1)
+    metadata = describe(policy, about, DISAGREEMENT.method, DISAGREEMENT, 1)
     metadata["check"]["largest_difference"] = difference
     metadata["calibration"] = calibrate(session, policy, dataset, quantile, rows)
     helper.set_model_props(model, {"zoo": json.dumps(metadata)})
@@ -76,7 +90,7 @@ def write_guard(
 
 
 def calibrate(
-    session: onnxruntime.InferenceSession, policy: Policy, dataset: Dataset, quantile: float, rows: int
+    session: onnxruntime.InferenceSession, policy: Policy, dataset: Rows, quantile: float, rows: int
 ) -> dict[str, str | int | float]:
     """The threshold and what it means on the data and for the actor."""
     chosen = np.linspace(0, len(dataset) - 1, min(rows, len(dataset))).astype(np.int64)
@@ -97,23 +111,23 @@ def calibrate(
     }
 
 
-def _check(agent: Agent, dataset: Dataset, quantile: float, rows: int) -> None:
-    name, spec = type(agent).__name__, agent.spec
-    if agent.population is not None:
-        raise ValueError(f"a population of {agent.population} is not one policy; guard one member: agent.member(i)")
-    members = agent.policy.critic.members
+def _check(policy: Policy, about: Description, dataset: Rows, quantile: float, rows: int) -> None:
+    members = policy.critic.members
     if members < 2:
         raise ValueError(
-            f"{name} has {members} critic, and one cannot disagree with itself; train it with n_critics=2 or more"
+            f"{about.agent} has {members} critic, and one cannot disagree with itself; "
+            "train it with n_critics=2 or more"
         )
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
     if rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
-    expected = {"observations": spec.observation_size, "actions": len(spec.action_low)}
+    expected = {"observations": len(policy.observation_mean), "actions": len(about.action_low)}
     found = {column: dataset.column(column).shape[1] for column in expected}
     if found != expected:
-        raise ValueError(f"{dataset.name} has sizes {found}, {name} was trained with {expected}; give its own dataset")
+        raise ValueError(
+            f"{dataset.name} has sizes {found}, {about.agent} was trained with {expected}; give its own dataset"
+        )
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

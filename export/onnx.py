@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.base import Agent
-from policies import Policy, folded
+from zoo.export.description import Description
+from zoo.policies import Policy, folded
 
 try:
     import onnx
@@ -33,8 +33,8 @@ try:
     from onnx import TensorProto, helper
     from onnx.utils import Extractor
 
-    from export.bundle import add_contract, golden_file, place
-    from export.contract import Stated, describe_agent
+    from zoo.export.bundle import add_contract, golden_file, place
+    from zoo.export.contract import Stated, whole_contract
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(f"export needs {missing.name}: pip install 'offline-agent-zoo[export]'") from missing
 
@@ -67,7 +67,8 @@ class ExportError(RuntimeError):
 
 
 def export_onnx(
-    agent: Agent,
+    policy: Policy,
+    about: Description,
     directory: str | os.PathLike,
     evaluation_samples: int | None = None,
     contract: Stated | None = None,
@@ -75,33 +76,32 @@ def export_onnx(
 ) -> Path:
     """Writes the files above into `directory`, all of them or none, over older ones. Returns the directory.
 
-    evaluation_samples: overrides the config's. Above one, the number of candidates is a free dimension of policy.onnx,
-    and this is the number that the runtime takes by default. The agent is left as it is.
+    about: what the contract says of the policy, see export/description.py.
+    evaluation_samples: overrides the description's. Above one, the number of candidates is a free dimension of
+    policy.onnx, and this is the number that the runtime takes by default. The policy is left as it is.
     contract: what you know of the robot, a TOML file or a mapping, see export/contract.py.
-    scores: known evaluations of the agent as it is, for the contract and the card, each with environment, episodes,
+    scores: known evaluations of the policy as it is, for the contract and the card, each with environment, episodes,
     mean and interval (low, high).
     Nothing is kept before onnxruntime has agreed with torch on random inputs spread as the data: actions to 1e-5 of
-    the half box, q to 1e-5 of 1 + max|q|. Raises ExportError where it does not, ValueError for a population or a
-    contract that does not fit the agent.
+    the half box, q to 1e-5 of 1 + max|q|. Raises ExportError where it does not, ValueError for a contract that does not
+    fit the policy.
     """
     directory = Path(directory)
-    samples = agent.config.evaluation_samples if evaluation_samples is None else evaluation_samples
-    if agent.population is not None:
-        raise ValueError(f"a population of {agent.population} is not one policy; export one member: agent.member(i)")
+    samples = about.evaluation_samples if evaluation_samples is None else evaluation_samples
     if samples < 1:
         raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; export_onnx needs the name of a directory")
 
     graphs = {"actor": ACTOR, "critic": CRITIC, "policy": SEARCH if samples > 1 else ACTOR}
-    policy = folded(agent.policy).to("cpu", torch.float32).eval().requires_grad_(False)
+    policy = folded(policy).to("cpu", torch.float32).eval().requires_grad_(False)
     methods = Methods(policy, tuple(dict.fromkeys(graphs.values())))
     generator = torch.Generator().manual_seed(0)
     batches = [draw(policy, size, samples, generator) for size in BATCHES]
     golden = batches[BATCHES.index(GOLDEN)]
     if samples > 1:
         batches.append(draw(policy, GOLDEN, OTHER_SAMPLES, generator))
-    stated = describe_agent(agent, samples, contract, scores) | file_format()
+    stated = whole_contract(policy, about, samples, contract, scores) | file_format()
 
     traced = trace(methods, golden)
     files, report = {}, {"tolerance": TOLERANCE, "batches": list(BATCHES)}
@@ -223,9 +223,9 @@ def describe_graph(name: str, graph: Graph, samples: int) -> dict[str, Any]:
     }
 
 
-def describe(agent: Agent, name: str, graph: Graph, samples: int) -> dict[str, Any]:
-    """What the file of a graph says of itself and its agent, where nothing is stated of the robot."""
-    return describe_agent(agent, samples, None, None) | file_format() | describe_graph(name, graph, samples)
+def describe(policy: Policy, about: Description, name: str, graph: Graph, samples: int) -> dict[str, Any]:
+    """What the file of a graph says of itself and its policy, where nothing is stated of the robot."""
+    return whole_contract(policy, about, samples, None, None) | file_format() | describe_graph(name, graph, samples)
 
 
 def compare(name: str, graph: Graph, content: bytes, policy: Policy, batches: Sequence[Inputs]) -> dict[str, float]:

@@ -1,16 +1,14 @@
 """An exported policy in half precision and in 8-bit integers, and what that costs and gains.
 
-    python -m export.precision DIR --dataset hopper-medium-replay [--episodes 20] [--json precision.json]
+write_variants makes fp16/policy.onnx and int8/policy.onnx, which OnnxPolicy opens like any other; figures also has the
+error of their actions on the dataset's observations, their return and their latency beside the original's. The command
+is `zoo precision`.
 
-It writes DIR/fp16/policy.onnx and DIR/int8/policy.onnx, which OnnxPolicy opens like any other, and prints the error of
-their actions on the dataset's observations, their return in the environment and their latency beside the original's.
 Only the networks' layers change: the normaliser, the scaling to the box and the choice among candidates stay float32,
 and so do the inputs and outputs.
 """
 
-import argparse
 import json
-import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from agents.checkpoint import write_whole
-from export.runtime import OnnxPolicy, measure
+from zoo.export.files import write_whole
+from zoo_robot.runtime import OnnxPolicy, measure
 
 LAYERS = ("Gemm", "MatMul")
 WIDE = 64  # both sides of a layer's weights
@@ -204,30 +201,3 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{one['median']:.3f} | {one['p99']:.3f} | {many['median']:.3f} | {many['p99']:.3f} |"
         )
     return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    from zoo import load_dataset, make_env  # only the command knows datasets and environments by name
-    from zoo.evaluation import evaluate
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, help="of agent.export_onnx")
-    parser.add_argument("--dataset", required=True, help="the one of the training, by name or path")
-    parser.add_argument("--episodes", type=int, default=20, help="reset seeds from 100 on; 0: no environment")
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    options = parser.parse_args(arguments)
-    dataset = load_dataset(options.dataset)
-
-    def evaluation(policy: OnnxPolicy) -> np.ndarray:
-        return evaluate(policy, lambda: make_env(dataset), options.episodes, seed=100)
-
-    rows = figures(options.directory, dataset.observations, evaluation if options.episodes else None)
-    print(table(rows))
-    if options.json is not None:
-        about: dict[str, Any] = {"dataset": dataset.name, "machine": platform.processor() or platform.machine()}
-        about |= {"onnxruntime": onnxruntime.__version__, "provider": "cpu", "threads": 1}
-        write_whole(options.json, json.dumps(about | {"rows": rows}, indent=2).encode())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,13 @@
 """Networks: plain nn.Modules whose every parameter may carry leading population and ensemble dimensions."""
 
-from policies.actor import DeterministicActor, GaussianActor, NormalActor
-from policies.coefficient import Coefficient
-from policies.critic import Critic, Pessimistic, Value, mean, minimum
-from policies.density import ConditionalVAE, Density, GaussianDensity
-from policies.distributions import BoxNormal, TanhNormal
-from policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_
-from policies.policy import Policy
-from policies.residual import ResidualMLP, SpectralLinear, folded
+from zoo.policies.actor import DeterministicActor, GaussianActor, NormalActor
+from zoo.policies.coefficient import Coefficient
+from zoo.policies.critic import Critic, Pessimistic, Value, mean, minimum
+from zoo.policies.density import ConditionalVAE, Density, GaussianDensity
+from zoo.policies.distributions import BoxNormal, TanhNormal
+from zoo.policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_
+from zoo.policies.policy import Policy
+from zoo.policies.residual import ResidualMLP, SpectralLinear, folded
 
 __all__ = [
     "MLP",

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from policies.distributions import BoxNormal, TanhNormal
-from policies.mlp import Norm
-from policies.residual import Network, trunk
+from zoo.policies.distributions import BoxNormal, TanhNormal
+from zoo.policies.mlp import Norm
+from zoo.policies.residual import Network, trunk
 
 
 class DeterministicActor(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from policies.mlp import MLP
+from zoo.policies.mlp import MLP
 
 
 class Coefficient(nn.Module):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from policies.mlp import MLP, Members, Norm
-from policies.residual import Network, trunk
+from zoo.policies.mlp import MLP, Members, Norm
+from zoo.policies.residual import Network, trunk
 
 # An ensemble's opinions to its one: (..., E, B) -> (..., B).
 Aggregate = Callable[[Tensor], Tensor]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from policies.distributions import TanhNormal
-from policies.mlp import MLP
+from zoo.policies.distributions import TanhNormal
+from zoo.policies.mlp import MLP
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from policies.actor import Actor
-from policies.critic import Critic, minimum
+from zoo.policies.actor import Actor
+from zoo.policies.critic import Critic, minimum
 
 
 class Policy(nn.Module):

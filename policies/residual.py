@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from policies.mlp import MLP, LayerNorm, Linear, Members, Norm, pick
+from zoo.policies.mlp import MLP, LayerNorm, Linear, Members, Norm, pick
 
 EPS = 1e-12  # of the vectors' norms
 

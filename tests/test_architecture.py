@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source; and what no file may do."""
+"""Who may import whom, read from the source; and what no file may do. docs/architecture.md has the reasons."""
 
 import ast
 import subprocess
@@ -8,95 +8,130 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("policies", "agents", "export", "zoo")
-SHARED = {
-    "base",
-    "training",
-    "run",
-    "spec",
-    "checkpoint",
-    "saving",
-    "vector",
-}  # they know gymnasium and SB3
-STDLIB = sys.stdlib_module_names
+from tests.support.imports import FILES, INSTALLED, circles, foreign, home, own, sources
+from tests.support.paths import ROOT
+from zoo.agents import AGENTS
 
-# Only for who asks: agent.export_onnx is a method, and onnx an extra; `python -m export.runtime` has commands, and
-# `python -m export.precision` knows datasets and environments by name.
-ON_DEMAND = {("agents/base.py", "export"), ("export/runtime.py", "export"), ("export/precision.py", "zoo")}
+# Lowest first. A file imports its own floor and those below.
+FLOORS = [{"policies", "export/robot"}, {"export"}, {"agents"}, {"zoo"}]
 
-
-def sources(*packages: str) -> list[Path]:
-    found = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
-    assert found
-    return found
-
-
-def imports(path: Path) -> set[str]:
-    """Top-level names of every module that a file imports, wherever in it, beyond the standard library."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute here"
-            names.add(node.module.split(".")[0])
-    relative = str(path.relative_to(ROOT))
-    return {name for name in names if name not in STDLIB and (relative, name) not in ON_DEMAND}
-
-
-def ids(paths: list[Path]) -> list[str]:
-    return [str(path.relative_to(ROOT)) for path in paths]
+# Folder -> the packages of others that it may import, and the modules of ours.
+FOLDERS = {
+    "policies": ({"torch"}, ("zoo.policies",)),
+    "export/robot": ({"numpy", "onnxruntime"}, ("zoo_robot",)),
+    "export": (
+        {"torch", "numpy", "onnx", "onnxruntime", "onnxscript"},
+        ("zoo.policies", "zoo.export", "zoo_robot"),
+    ),
+    "agents/core": ({"torch", "numpy", "gymnasium", "stable_baselines3"}, ("zoo.policies", "zoo.agents.core")),
+    "agents/files": ({"torch", "safetensors"}, ("zoo.export", "zoo.agents.core", "zoo.agents.files")),
+    "agents/loop": (
+        {"torch", "numpy", "gymnasium", "stable_baselines3", "tqdm"},
+        ("zoo.agents.core", "zoo.agents.files", "zoo.agents.loop"),
+    ),
+    "agents/shared": (
+        {"torch", "numpy"},
+        ("zoo.policies", "zoo.agents.agent", "zoo.agents.core", "zoo.agents.shared"),
+    ),
+}
+A_PAPER = ({"torch", "numpy"}, ("zoo.policies", "zoo.agents.agent", "zoo.agents.core", "zoo.agents.shared"))
+PAPERS = sorted({FILES[cls.__module__] for cls in AGENTS.values()})
 
 
 def each(paths: list[Path]):
-    return pytest.mark.parametrize("path", paths, ids=ids(paths))
+    return pytest.mark.parametrize("path", paths, ids=[str(path.relative_to(ROOT)) for path in paths])
 
 
-def paper_files() -> list[Path]:
-    return [path for path in sources("agents") if path.stem not in SHARED]
+def rank(path: Path) -> int:
+    return next(i for i, floor in enumerate(FLOORS) if home(path) in floor)
 
 
-@each(sources("policies"))
-def test_policies_import_torch_alone(path):
-    assert imports(path) <= {"torch", "policies"}
+def within(name: str, places: tuple[str, ...]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-@each(paper_files())
-def test_a_papers_file_imports_torch_numpy_policies_and_its_siblings(path):
-    assert imports(path) <= {"torch", "numpy", "policies", "agents"}
+@each(list(FILES.values()))
+def test_no_import_runs_up(path):
+    assert [name for name in own(path) if rank(FILES[name]) > rank(path)] == []
 
 
-@each(sources("agents"))
-def test_agents_import_neither_export_nor_zoo(path):
-    assert not imports(path) & {"export", "zoo"}
+def test_no_files_import_each_other_in_a_circle():
+    assert circles({name: own(path) for name, path in FILES.items()}) == []
 
 
-@each(sources("export"))
-def test_export_does_not_import_zoo(path):
-    assert "zoo" not in imports(path)
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
 
 
-def test_the_runtime_imports_numpy_and_onnxruntime_alone():
-    assert imports(ROOT / "export" / "runtime.py") <= {"numpy", "onnxruntime"}
-    assert imports(ROOT / "export" / "inspection.py") <= {"numpy", "onnxruntime", "export"}
-    assert imports(ROOT / "export" / "disagreement.py") <= {"numpy", "onnxruntime"}
-    assert imports(ROOT / "export" / "control.py") <= {"numpy"}
-    assert imports(ROOT / "export" / "__init__.py") == set()
+@pytest.mark.parametrize(("folder", "rules"), FOLDERS.items(), ids=FOLDERS)
+def test_a_folder_imports_what_its_rule_says(folder, rules):
+    others, places = rules
+    paths = [path for path in FILES.values() if folder_of(path) == folder]
+    assert paths
+    for path in paths:
+        assert foreign(path) <= others, path
+        assert [name for name in own(path) if not within(name, places)] == [], path
 
 
-def test_the_runtime_is_imported_where_there_is_no_torch():
-    blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'gymnasium', 'policies', 'agents', 'zoo')))"
-    code = f"{blocked}; import export.runtime, export.inspection; print(export.runtime.OnnxPolicy.__name__)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+def folder_of(path: Path) -> str:
+    """The longest folder with a rule that a file lies in."""
+    relative = path.relative_to(ROOT).as_posix()
+    return max((folder for folder in FOLDERS if relative.startswith(f"{folder}/")), key=len, default="")
+
+
+@pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
+def test_a_paper_imports_what_papers_share_and_the_paper_that_it_extends(cls):
+    path = FILES[cls.__module__]
+    extended = tuple(base.__module__ for base in cls.__mro__ if base in AGENTS.values())
+    assert path.parent == ROOT / "agents"
+    assert foreign(path) <= A_PAPER[0]
+    assert [name for name in own(path) if not within(name, (*A_PAPER[1], *extended))] == []
+
+
+def test_the_folder_of_agents_is_the_list_of_papers():
+    assert {path.name for path in (ROOT / "agents").glob("*.py")} - {path.name for path in PAPERS} == {
+        "__init__.py",
+        "agent.py",
+    }
+
+
+def test_the_control_loop_needs_numpy_alone():
+    assert foreign(FILES["zoo_robot.control"]) == {"numpy"}
+    assert own(FILES["zoo_robot.control"]) == own(FILES["zoo_robot.runtime"]) == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import zoo_robot; print(zoo_robot.OnnxPolicy.__name__)",
+        "from zoo_robot import OnnxPolicy, inspection; print(OnnxPolicy.__name__)",
+    ],
+)
+def test_the_robots_side_is_imported_where_there_is_no_torch(code):
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'gymnasium', 'zoo')))"
+    result = subprocess.run([sys.executable, "-c", f"{blocked}; {code}"], capture_output=True, text=True, check=False)
     assert (result.stdout.strip(), result.stderr) == ("OnnxPolicy", "")
+
+
+@pytest.mark.parametrize("name", ["zoo", "zoo.datasets.load", "zoo.cli.main"])
+def test_what_needs_no_torch_does_not_import_it(name):
+    code = f"import sys, {name}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+def test_the_names_of_zoo_are_those_it_promises():
+    import zoo
+
+    assert [name for name in zoo.__all__ if not hasattr(zoo, name)] == []
+    with pytest.raises(AttributeError, match="'zoo' has no attribute 'PERS'"):
+        _ = zoo.PERS
 
 
 # Nowhere
 
 
-EVERYTHING = sources(*PACKAGES, "tests", "benchmarks", "examples")
+EVERYTHING = sources(*INSTALLED, "tests", "benchmarks", "examples")
 
 
 @each(EVERYTHING)

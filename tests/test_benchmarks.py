@@ -20,10 +20,10 @@ import torch
 from measuring import in_turns, random_columns, versus
 from torch import Tensor, nn
 
-from agents import CQL, IQL, TD3, TD3BC, Agent, ReBRAC
-from policies import MLP
-from tests.data import whole
-from zoo.datasets import OfflineDataset
+from tests.support.data import whole
+from zoo.agents import CQL, IQL, TD3, TD3BC, Agent, ReBRAC
+from zoo.datasets.dataset import OfflineDataset
+from zoo.policies import MLP
 
 ROWS = 64
 SMALL = (256, 256)

@@ -1,12 +1,13 @@
 """The README's quickstart runs as it is printed, with fewer steps."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+from tests.support.paths import ROOT
+
+README = ROOT / "README.md"
 PAGES = [
     README,
     *(page for folder in ("docs", "benchmarks", "examples") for page in README.parent.glob(f"{folder}/**/*.md")),

@@ -10,9 +10,9 @@ import scale
 import torch
 from gymnasium.spaces import Box
 
-from agents import IQL
-from zoo.datasets import OfflineDataset
-from zoo.mood_rewards import TARGETS, env_id
+from zoo.agents import IQL
+from zoo.collecting.mood.rewards import TARGETS, env_id
+from zoo.datasets.dataset import OfflineDataset
 
 HEAD = "label,agent,dataset,seed,step,return_mean,return_std,seconds,settings"
 

@@ -1,5 +1,5 @@
 """python -m zoo."""
 
-from zoo.cli import main
+from zoo.cli.main import main
 
 main()

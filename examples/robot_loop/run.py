@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from export.control import ControlLoop, Limits, Report
-from export.disagreement import Disagreement
-from export.runtime import OnnxPolicy
+from zoo_robot.control import ControlLoop, Limits, Report
+from zoo_robot.disagreement import Disagreement
+from zoo_robot.runtime import OnnxPolicy
 
 ROBOT = Path(__file__).with_name("robot.py")
 STALE = 3.0  # steps of the robot after which an observation says too little

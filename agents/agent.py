@@ -1,0 +1,136 @@
+"""Agent: what a user calls. It hands on to core (state), loop (learning) and files (checkpoints)."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from zoo.agents.core import acting
+from zoo.agents.core.learner import Learner
+from zoo.agents.core.spec import Dataset
+from zoo.agents.files import saving
+from zoo.agents.files.description import describe
+from zoo.agents.loop import training
+
+
+class Agent(Learner):
+    """An offline-RL agent, as a user calls it. Learner has the arguments and what papers define."""
+
+    # Learning -------------------------------------------------------------------------------------------------------
+
+    def learn_offline(
+        self,
+        dataset: Dataset,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        progress_bar: bool = False,
+    ) -> Self:
+        """`total_timesteps` more gradient steps on the dataset. log_interval: in gradient steps.
+
+        A paper's preparation (a density model, a filter of the data) comes before the first one, as a phase of its own
+        with its own bar, and does not count. A checkpoint written in its middle goes on from there.
+        Ctrl-C ends it after the step in progress, writes a checkpoint beside the logs and raises KeyboardInterrupt.
+        """
+        training.learn_offline(self, dataset, total_timesteps, callback, log_interval, progress_bar)
+        return self
+
+    def finetune_online(
+        self,
+        env: gym.Env | VecEnv | VectorEnv | None,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1000,
+        progress_bar: bool = False,
+        dataset: Dataset | None = None,
+    ) -> Self:
+        """`total_timesteps` more environment steps with the paper's online updates.
+
+        env: one environment, or several of Stable-Baselines3 or Gymnasium; None takes the one of set_env.
+        dataset: what the config's online_buffer mixes in or begins with; not needed where that is nothing.
+        Each call begins with a seeded reset of the environment. Interrupted as learn_offline.
+        """
+        if env is not None:
+            self.set_env(env)
+        training.finetune_online(self, dataset, total_timesteps, callback, log_interval, progress_bar)
+        return self
+
+    # Acting ---------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+        evaluation_samples: int | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions in the environment's units, inside the box: (O,) -> (A,), or (n, O) -> (n, A).
+
+        A population takes one row, or one batch of rows, for each member: (P, O) or (P, n, O).
+        deterministic: the actor's mode; False draws from it where it is stochastic. evaluation_samples: overrides the
+        config's for this call; above 1, the best of so many noisy candidates in the critics' opinion.
+        Raises TypeError or ValueError for observations of another kind, shape or with non-finite entries, and
+        FloatingPointError where the networks themselves have diverged.
+        """
+        action = acting.predict(self, np.asarray(observation), deterministic, evaluation_samples)
+        return action, state
+
+    # Populations ----------------------------------------------------------------------------------------------------
+
+    def member(self, index: int) -> Self:
+        """Member `index` of the population as an ordinary agent: its own weights, moments and settings."""
+        return saving.member(self, index)
+
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes one checkpoint file, whole or not at all; training goes on from it bit for bit. Returns its path."""
+        return saving.save_agent(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike,
+        env: gym.Env | VecEnv | VectorEnv | None = None,
+        device: str | torch.device = "auto",
+    ) -> Self:
+        """The agent of a checkpoint. Raises FileNotFoundError, or CheckpointError that says what is wrong with it."""
+        agent = saving.load_agent(cls, path, device)
+        if env is not None:
+            agent.set_env(env)
+        return agent
+
+    def export_onnx(
+        self,
+        directory: str | os.PathLike,
+        evaluation_samples: int | None = None,
+        contract: str | os.PathLike | Mapping[str, Any] | None = None,
+        scores: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Path:
+        """Writes a bundle, actor.onnx, critic.onnx, policy.onnx and contract.json, checked against this agent.
+
+        contract: names, units and ranges of the dimensions and the control rate, as a TOML file or a mapping.
+        scores: known evaluations. Returns the directory. Needs the export extra; see zoo.export.onnx.export_onnx.
+        """
+        from zoo.export.onnx import export_onnx  # not at the top: onnx is an extra
+
+        return export_onnx(self.policy, describe(self), directory, evaluation_samples, contract, scores)
+
+    def write_guard(
+        self, dataset: Dataset, directory: str | os.PathLike, quantile: float = 0.999, rows: int = 100_000
+    ) -> Path:
+        """Writes disagreement.onnx, the control loop's guard, into the directory of export_onnx. Returns its path.
+
+        dataset: the one of the training, whose rows set the threshold. See zoo.export.guard.write_guard.
+        """
+        from zoo.export.guard import write_guard
+
+        return write_guard(self.policy, describe(self), dataset, directory, quantile, rows)

@@ -1,0 +1,48 @@
+"""From observations in numpy to actions in numpy, with every check on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.agents.core.learner import Learner
+
+
+@torch.no_grad()
+def predict(agent: Learner, observation: np.ndarray, deterministic: bool, evaluation_samples: int | None) -> np.ndarray:
+    """Agent.predict without Stable-Baselines3's state."""
+    rows = check_observation(agent, observation)
+    samples = agent.config.evaluation_samples if evaluation_samples is None else evaluation_samples
+    if samples < 1:
+        raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
+    candidates = rows.new_empty(*rows.shape[:-1], samples, agent.spec.action_size)
+    if samples > 1:
+        actions = agent.policy.search(rows, agent.acting.normal("evaluation", candidates))
+    elif deterministic:
+        actions = agent.policy(rows)
+    else:
+        actions = agent.policy.sample(rows, agent.acting.normal("sample", candidates.squeeze(-2)))
+    result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], agent.spec.action_size)
+    if not np.isfinite(result).all():
+        raise FloatingPointError("the policy's action is not finite: training has diverged, take an earlier checkpoint")
+    return result
+
+
+def check_observation(agent: Learner, observation: np.ndarray) -> Tensor:
+    """Rows (*lead, n, O) on the agent's device. Raises TypeError or ValueError that says what was expected."""
+    size, lead = agent.spec.observation_size, len(agent.lead)
+    if observation.dtype.kind not in "fiu":
+        raise TypeError(f"observation must hold numbers, got dtype {observation.dtype}")
+    fits = observation.ndim in (lead + 1, lead + 2) and observation.shape[-1] == size
+    if not fits or observation.shape[:lead] != agent.lead:
+        one = ", ".join(map(str, (*agent.lead, size))) + ("" if lead else ",")
+        batch = ", ".join(map(str, (*agent.lead, "n", size)))
+        raise ValueError(f"observation must have shape ({one}) or ({batch}), got {observation.shape}")
+    with np.errstate(over="ignore"):  # a number that float32 cannot hold is refused below
+        observation = observation.astype(str(agent.dtype).removeprefix("torch."))
+    if not np.isfinite(observation).all():
+        bad = np.flatnonzero(~np.isfinite(observation).reshape(-1, size).all(0)).tolist()
+        raise ValueError(f"observation has NaN or infinite entries in dimensions {bad}; expected finite {agent.dtype}")
+    rows = torch.as_tensor(observation, device=agent.device)
+    return rows.unsqueeze(-2) if observation.ndim == lead + 1 else rows

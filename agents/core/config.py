@@ -1,0 +1,154 @@
+"""Hyper-parameters: checks, sweeps over a population, and the papers' presets."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from types import SimpleNamespace
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+import torch
+
+# One number, or one for each member of a population.
+Hyper = float | tuple[float, ...]
+
+# Where the batches of online fine-tuning come from. "half": offline_ratio of each from the dataset, the rest from the
+# new transitions; "all": one buffer that begins with the dataset; "part": with its episodes of highest return;
+# "none": new transitions only.
+OnlineBuffer = Literal["half", "all", "part", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """What every agent has. Fields typed Hyper take a sequence too: one value for each member of the population."""
+
+    batch_size: int = 256
+    normalize_observations: bool = False  # by mean and std + 1e-3 of the dataset
+    evaluation_samples: int = 1  # candidates that the critics choose from when acting; 1: the actor's own action
+    reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
+    reward_shift: Hyper = 0.0
+    # Online:
+    online_buffer: OnlineBuffer = "half"
+    buffer_size: int = 1_000_000  # online transitions kept, beside the rows that the buffer began with
+    learning_starts: int = 0  # environment steps before the first update
+    updates_per_step: int = 1  # gradient steps for each environment step
+    offline_ratio: float = 0.5  # "half": share of each batch that comes from the dataset
+    part_episodes: int = 50  # "part": how many episodes the buffer begins with
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+            if field.type in (int, "int") and isinstance(value, float):
+                raise TypeError(f"{type(self).__name__}.{field.name} must be a whole number, got {value!r}")
+        for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step", "part_episodes"):
+            self.check_at_least(name, 1)
+        self.check_positive("reward_scale")
+        self.check_at_least("learning_starts", 0)
+        self.check_between("offline_ratio", 0.0, 1.0)
+        self.check_choices()
+
+    def check_at_least(self, name: str, low: float) -> None:
+        self._check(name, lambda value: value >= low, f"at least {low}")
+
+    def check_between(self, name: str, low: float, high: float) -> None:
+        self._check(name, lambda value: low <= value <= high, f"in [{low}, {high}]")
+
+    def check_choices(self) -> None:
+        """Every field typed as a Literal holds one of its values."""
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                choices = ", ".join(repr(choice) for choice in get_args(hint))
+                raise ValueError(f"{type(self).__name__}.{name} must be one of {choices}, got {getattr(self, name)!r}")
+
+    @property
+    def offline_rows(self) -> int:
+        """Rows of each online batch that come straight from the dataset."""
+        return round(self.offline_ratio * self.batch_size) if self.online_buffer == "half" else 0
+
+    @property
+    def buffer_begins_with_data(self) -> bool:
+        return self.online_buffer not in ("half", "none")
+
+    def check_positive(self, name: str) -> None:
+        self._check(name, lambda value: value > 0, "positive")
+
+    def _check(self, name: str, holds: Any, expected: str) -> None:
+        for value in as_values(getattr(self, name)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise TypeError(f"{type(self).__name__}.{name} must be a finite number, got {value!r}")
+            if not holds(value):
+                raise ValueError(f"{type(self).__name__}.{name} must be {expected}, got {value}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def build(cls, settings: dict[str, Any]) -> Self:
+        """A config from names and values; an unknown name raises TypeError and lists the known ones."""
+        unknown = sorted(set(settings) - set(cls.names()))
+        if unknown:
+            raise TypeError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(cls.names())}")
+        return cls(**settings)
+
+    def member(self, index: int) -> Self:
+        """The config of one member of the population: every sweep replaced by that member's value."""
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in self.sweeps()})
+
+    def sweeps(self) -> tuple[str, ...]:
+        """Names of the fields that hold one value for each member."""
+        return tuple(name for name in self._hyper_names() if isinstance(getattr(self, name), tuple))
+
+    @classmethod
+    def _hyper_names(cls) -> tuple[str, ...]:
+        """Names of the fields typed Hyper, or Hyper | None."""
+        return tuple(name for name, hint in get_type_hints(cls).items() if tuple[float, ...] in get_args(hint))
+
+    def check_population(self, population: int | None) -> None:
+        """Raises where a field is a sequence that is not one value for each member."""
+        hints, sweeps = get_type_hints(type(self)), self.sweeps()
+        for name in self.names():
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or hints[name] == tuple[int, ...]:  # the widths of layers
+                continue
+            if name not in sweeps:
+                raise TypeError(f"{name} is one value for the whole population and cannot be swept, got {value}")
+            if population is None:
+                raise ValueError(f"{name}={value} is a sweep; give population={len(value)} as well")
+            if len(value) != population:
+                raise ValueError(f"{name} has {len(value)} values for a population of {population}: {value}")
+
+    def tensors(self, device: torch.device, dtype: torch.dtype) -> SimpleNamespace:
+        """The fields as formulas use them: numbers as they are, sweeps as tensors (P,)."""
+        values = dataclasses.asdict(self)
+        for name in self.sweeps():
+            values[name] = torch.tensor(values[name], device=device, dtype=dtype)
+        return SimpleNamespace(**values)
+
+
+def as_values(value: Hyper) -> Iterable[Any]:
+    """A hyper-parameter as a sequence: the members' values, or the only one."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[str, Any]:
+    """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
+
+    A dataset's own table wins over its family's ("hopper"). The version suffix of a D4RL name does not count.
+    variant: a table of another name to take instead; where it has a table of the dataset's name inside, that wins.
+    Raises ValueError where there is no such variant.
+    """
+    file = resources.files("zoo.agents") / "presets" / f"{agent.lower()}.toml"
+    tables = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    name = dataset.rsplit("-v", 1)[0]
+    if variant is not None:
+        if variant not in tables:
+            raise ValueError(f"{agent} has no preset {variant!r}; it has {', '.join(tables) or 'none'}")
+        table = tables[variant]
+        return {field: value for field, value in table.items() if not isinstance(value, dict)} | table.get(name, {})
+    if name not in tables:
+        return {}
+    return tables.get(name.split("-", 1)[0], {}) | tables[name]

@@ -1,0 +1,109 @@
+"""One zip a checkpoint: config.json and safetensors, written whole or not at all. No pickle.
+
+config.json holds the class, the config, what the agent knows of its dataset, the counters, and a SHA-256 of every
+other entry. state.safetensors holds parameters and buffers, optimizers.safetensors the moments, rng.safetensors the
+generators, and replay.safetensors the online transitions, where there are any.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from zoo.export.files import write_whole
+
+FORMAT = 1
+Tensors = dict[str, dict[str, Tensor]]  # entry name without suffix -> tensor name -> tensor
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says why and what to do."""
+
+
+def with_suffix(path: str | os.PathLike) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
+
+
+def write_checkpoint(path: str | os.PathLike, config: dict[str, Any], tensors: Tensors) -> Path:
+    """Writes the file beside its final place, then renames it. Returns the path, which always ends in .zip."""
+    path = with_suffix(path)
+    entries = {
+        f"{name}.safetensors": tensors_to_bytes({k: v.detach().cpu().contiguous() for k, v in group.items()})
+        for name, group in tensors.items()
+        if group
+    }
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()}
+    entries["config.json"] = json.dumps({"format": FORMAT, **config, "sha256": hashes}, indent=2).encode()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for name, content in entries.items():
+            file.writestr(zipfile.ZipInfo(name), content)  # no clock in it: equal agents give equal files
+    write_whole(path, archive.getbuffer())
+    return path
+
+
+def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
+    """The config and the tensors of a file. Raises FileNotFoundError, or CheckpointError with the reason."""
+    path = Path(path) if Path(path).exists() else with_suffix(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; agent.save(path) writes one")
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = {name: file.read(name) for name in file.namelist()}
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        OverflowError,
+        ValueError,
+    ) as error:
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint ({error}); it is damaged or cut off, use another copy"
+        ) from error
+    config = _read_config(path, entries)
+    for name, expected in config["sha256"].items():
+        if name not in entries:
+            raise CheckpointError(f"{path} lacks its entry {name}; it is damaged, use another copy")
+        if hashlib.sha256(entries[name]).hexdigest() != expected:
+            raise CheckpointError(
+                f"{path}: the content of {name} does not match its checksum; it is damaged, use another copy"
+            )
+    return config, {name.removesuffix(".safetensors"): tensors_from_bytes(entries[name]) for name in config["sha256"]}
+
+
+def _read_config(path: Path, entries: dict[str, bytes]) -> dict[str, Any]:
+    try:
+        config = json.loads(entries["config.json"])
+        version, _ = config["format"], config["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has no readable config.json; it is not a checkpoint of an agent") from error
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version}, this version reads up to {FORMAT}: upgrade offline-agent-zoo"
+        )
+    return config
+
+
+def check_tensors(path: str | os.PathLike, label: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raises CheckpointError that names every tensor missing, superfluous or of another shape."""
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"{name} is not known to this agent" for name in sorted(found.keys() - expected.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        if found[name].shape != expected[name].shape:
+            problems.append(f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
+    if problems:
+        raise CheckpointError(f"{path}: {label} does not fit the agent: {'; '.join(problems)}")

@@ -1,0 +1,40 @@
+"""An agent in the words of a bundle."""
+
+import dataclasses
+import re
+import sys
+
+from zoo.agents.core.learner import Learner
+from zoo.export.description import Description
+
+SOURCE = re.compile(r"arXiv \d{4}\.\d{5}|OpenReview \w+")
+
+
+def describe(agent: Learner) -> Description:
+    """Raises ValueError for a population, which is not one policy."""
+    if agent.population is not None:
+        raise ValueError(f"a population of {agent.population} is not one policy; take one member: agent.member(i)")
+    spec = agent.spec
+    summary, paper = paper_of(agent)
+    return Description(
+        agent=type(agent).__name__,
+        summary=summary,
+        paper=paper,
+        seed=agent.seed,
+        config=dataclasses.asdict(agent.config),
+        dataset={"name": spec.name, "env_id": spec.env_id, "provenance": spec.provenance},
+        counters={"updates": agent.updates, "env_steps": agent.env_steps},
+        action_low=spec.action_low,
+        action_high=spec.action_high,
+        normalizes=agent.config.normalize_observations,
+        evaluation_samples=agent.config.evaluation_samples,
+    )
+
+
+def paper_of(agent: Learner) -> tuple[str | None, str | None]:
+    """The first line of the agent's file and the first paper that it names."""
+    text = sys.modules[type(agent).__module__].__doc__
+    if not text:
+        return None, None
+    source = SOURCE.search(text)
+    return text.strip().splitlines()[0], source.group() if source else None

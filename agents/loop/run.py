@@ -1,0 +1,136 @@
+"""What goes on beside the gradient steps, with Stable-Baselines3's parts: callbacks, log, environments, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+from tqdm import tqdm
+
+from zoo.agents.core.learner import Learner, Metrics
+from zoo.agents.core.spec import DataSpec
+from zoo.agents.files.saving import save_agent
+
+
+@contextmanager
+def running(
+    agent: Learner, total: int, callback: MaybeCallback, log_interval: int, progress_bar: bool
+) -> Iterator[Run]:
+    """The surroundings of one call of learn_offline or finetune_online.
+
+    Ctrl-C lets the step in progress end, then writes a checkpoint and raises KeyboardInterrupt that says where.
+    """
+    bar = tqdm(total=total, unit="step", disable=not progress_bar, dynamic_ncols=True)
+    with bar, interruptible() as interrupt, some_env(agent):
+        run = Run(agent, init_callback(agent, callback), interrupt, bar, log_interval)
+        run.callback.on_training_start({"self": agent, "total_timesteps": agent.num_timesteps + total}, globals())
+        yield run
+        run.callback.on_training_end()
+    if interrupt.requested:
+        path = save_agent(agent, Path(agent.logger.get_dir() or ".") / f"{type(agent).__name__}_interrupted.zip")
+        raise KeyboardInterrupt(f"stopped after {run.steps} of {total} steps; the agent is saved in {path}")
+
+
+class Run:
+    """Told of every step: calls the callback, moves the bar, writes the log."""
+
+    def __init__(self, agent: Learner, callback: BaseCallback, interrupt: Interrupt, bar: tqdm, log_interval: int):
+        self.agent = agent
+        self.callback = callback
+        self.interrupt = interrupt
+        self.bar = bar
+        self.log_interval = log_interval
+        self.logged = time.perf_counter()
+        self.steps = 0
+
+    def step(self, count: int, metrics: Metrics) -> bool:
+        """Called after every step of the loop; False ends the loop."""
+        self.steps += count
+        go_on = self.callback.on_step()
+        self.bar.update(count)
+        if self.steps % self.log_interval < count:
+            self.log(metrics)
+        return go_on and not self.interrupt.requested
+
+    def log(self, metrics: Metrics) -> None:
+        logger, now = self.agent.logger, time.perf_counter()
+        values = {name: value.tolist() for name, value in metrics.items()}
+        for name, value in values.items():
+            logger.record(name, float(np.mean(value)))
+            for index, member in enumerate(value) if isinstance(value, list) else ():
+                logger.record(f"{name}/member_{index}", member)
+        if self.agent.episodes:
+            logger.record("rollout/ep_rew_mean", float(np.mean([e["r"] for e in self.agent.episodes])))
+            logger.record("rollout/ep_len_mean", float(np.mean([e["l"] for e in self.agent.episodes])))
+        logger.record("time/steps_per_second", self.log_interval / max(now - self.logged, 1e-9))
+        logger.record("time/total_timesteps", self.agent.num_timesteps)
+        logger.dump(self.agent.num_timesteps)
+        self.logged = now
+        losses = {name: float(np.mean(value)) for name, value in values.items() if name.endswith("/loss")}
+        self.bar.set_postfix({name.removesuffix("/loss"): f"{value:.3g}" for name, value in losses.items()})
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed. A second one does not wait."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Ctrl-C sets a mark instead of tearing an update apart; only the main thread can do that."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def some_env(agent: Learner) -> Iterator[None]:
+    """SB3's EvalCallback asks for a training environment; an agent that has only data gets a stand-in."""
+    if agent.get_env() is not None:
+        yield
+        return
+    agent._env = DummyVecEnv([lambda: DataOnly(agent.spec)])
+    try:
+        yield
+    finally:
+        agent._env = None
+
+
+def init_callback(agent: Learner, callback: MaybeCallback) -> BaseCallback:
+    """SB3's rules: one callback, a list of them, a function, or None."""
+    if callback is None or isinstance(callback, list):
+        callback = CallbackList(callback or [])
+    elif not isinstance(callback, BaseCallback):
+        callback = ConvertCallback(callback)
+    callback.init_callback(agent)  # type: ignore[arg-type]
+    return callback
+
+
+class DataOnly(gym.Env):
+    """Stands in for the training environment of an agent that has only data."""
+
+    def __init__(self, spec: DataSpec):
+        self.observation_space = spec.observation_space
+        self.action_space = spec.action_space

@@ -1,0 +1,203 @@
+"""The two loops, offline and online."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import MaybeCallback
+from tqdm import tqdm
+
+from zoo.agents.core.batch import CHOSEN, Batch
+from zoo.agents.core.learner import Learner, Metrics
+from zoo.agents.core.replay import Table
+from zoo.agents.core.spec import Dataset
+from zoo.agents.loop.engine import Engine
+from zoo.agents.loop.run import Run, running
+
+
+def learn_offline(
+    agent: Learner,
+    dataset: Dataset,
+    total_timesteps: int,
+    callback: MaybeCallback,
+    log_interval: int,
+    progress_bar: bool,
+) -> None:
+    table = agent.offline_table(dataset)
+    agent.online = False
+    with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
+        if not prepare(agent, table, run, log_interval, progress_bar):
+            return
+        agent.annotate(table, dataset)
+        engine = Engine.of(agent)
+        metrics: Metrics = {}
+        for _ in range(total_timesteps):
+            # The last of each: not every update moves the actor.
+            table.advance(agent.config.batch_size)
+            metrics = metrics | engine.update(lambda: agent.sample(table))
+            agent.num_timesteps += 1
+            if not run.step(1, metrics):
+                break
+
+
+def finetune_online(
+    agent: Learner,
+    dataset: Dataset | None,
+    total_timesteps: int,
+    callback: MaybeCallback,
+    log_interval: int,
+    progress_bar: bool,
+) -> None:
+    env = agent.get_env()
+    if env is None:
+        raise ValueError("fine-tuning needs an environment: finetune_online(env, ...), or agent.set_env(env) before")
+    if agent.population is not None:
+        raise ValueError(f"fine-tune the members of a population of {agent.population} one by one: agent.member(i)")
+    config, offline_size = agent.config, agent.config.offline_rows
+    if agent.prepared < agent.preparation_steps:
+        raise ValueError(
+            f"{type(agent).__name__} has not finished its preparation on the data ({agent.prepared} of "
+            f"{agent.preparation_steps} steps): call learn_offline(dataset, ...) before finetune_online"
+        )
+    offline = online_data(agent, dataset)
+    if agent.replay is None:
+        agent.replay = begin_replay(agent, offline, dataset)
+    replay = agent.replay
+    agent.online = True
+
+    def draw() -> Batch:
+        if offline is None or not offline_size:
+            return agent.sample(replay)
+        return agent.sample_mixed(offline, replay, offline_size)
+
+    with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
+        env.seed((agent.seed + agent.env_steps) % 2**31)
+        obs = np.asarray(env.reset())
+        engine = Engine.of(agent)
+        metrics: Metrics = {}
+        episodes = OnlineEpisodes(agent, replay, env.num_envs)
+        for _ in range(0, total_timesteps, env.num_envs):
+            run.callback.on_rollout_start()
+            action = explore(agent, obs)
+            next_obs, reward, done, infos = env.step(action)
+            episodes.append(transition(obs, action, reward, np.asarray(next_obs), done, infos), done)
+            obs = np.asarray(next_obs)
+            agent.env_steps += env.num_envs
+            agent.num_timesteps += env.num_envs
+            agent.episodes.extend(info["episode"] for info in infos if "episode" in info)
+            run.callback.update_locals({"infos": infos, "dones": done, "rewards": reward})
+            run.callback.on_rollout_end()
+            if agent.env_steps > config.learning_starts:
+                for _ in range(config.updates_per_step * env.num_envs):
+                    agent.online_updates += 1
+                    if offline is not None:
+                        offline.advance(offline_size)
+                    metrics = metrics | engine.update(draw, resident=False)  # the buffer grows
+            if not run.step(env.num_envs, metrics):
+                break
+
+
+def prepare(agent: Learner, table: Table, run: Run, log_interval: int, progress_bar: bool) -> bool:
+    """What the agent prepares before its first gradient step, or the rest of it. False if it was interrupted."""
+    todo = agent.preparation_steps - agent.prepared
+    engine = Engine.of(agent)
+    for _ in tqdm(range(todo), desc="preparation", unit="step", disable=not progress_bar or not todo):
+        table.advance(agent.config.batch_size)
+        metrics = engine.run("preparation", lambda: agent.prepare(table))
+        agent.prepared += 1
+        if agent.prepared % log_interval == 0:
+            run.log(metrics | {"time/preparation_steps": torch.tensor(agent.prepared)})
+        if run.interrupt.requested:
+            return False
+    return True
+
+
+def online_data(agent: Learner, dataset: Dataset | None) -> Table | None:
+    """The dataset's rows, where fine-tuning still takes some of them; None where it does not."""
+    config = agent.config
+    begins = config.buffer_begins_with_data and agent.replay is None
+    if not (config.offline_rows or begins):
+        return None
+    if dataset is None:
+        what = (
+            f"begins its online buffer with the dataset (online_buffer={config.online_buffer!r})"
+            if begins
+            else f"takes {config.offline_rows} of {config.batch_size} rows of each online batch from the offline data"
+        )
+        raise ValueError(
+            f"{type(agent).__name__} {what}: give finetune_online(..., dataset=dataset), "
+            'or build the agent with online_buffer="none" or offline_ratio=0.0'
+        )
+    table = agent.offline_table(dataset)
+    agent.annotate(table, dataset)
+    return table
+
+
+def begin_replay(agent: Learner, offline: Table | None, dataset: Dataset | None) -> Table:
+    """An online buffer with room for its first rows beside the new ones, so that neither pushes the other out early."""
+    if offline is None or dataset is None or not agent.config.buffer_begins_with_data:
+        return agent.new_table(agent.config.buffer_size)
+    first = offline.fetch(agent.starting_rows(offline, dataset))
+    replay = agent.new_table(agent.config.buffer_size + len(first))
+    replay.append_rows(first)
+    return replay
+
+
+class OnlineEpisodes:
+    """Puts online transitions into the buffer, and what is known of a row only later into the row."""
+
+    def __init__(self, agent: Learner, replay: Table, num_envs: int):
+        self.agent, self.replay = agent, replay
+        self.rows: list[list[int]] = [[] for _ in range(num_envs)]  # of the episode that each environment is in
+        self.kept = max(replay.capacity // num_envs, 1)  # the last rows of an episode that are not overwritten
+
+    def append(self, columns: dict[str, np.ndarray], done: np.ndarray) -> None:
+        """One transition of each environment. done: (n,), whether it ended its episode."""
+        if "next_actions" in self.replay.layout.slices:
+            self.supply_next_actions(columns["actions"])
+        for rows, row in zip(self.rows, self.replay.append(columns).tolist(), strict=True):
+            rows.append(row)
+        for i in np.flatnonzero(done):
+            episode = torch.tensor(self.rows[i][-self.kept :], device=self.agent.device)
+            self.agent.episode_ended(self.replay, episode, bool(columns["terminations"][i]))
+            self.rows[i] = []
+
+    def supply_next_actions(self, actions: np.ndarray) -> None:
+        """actions (n, A) follow on the last transition of each episode that goes on."""
+        going_on = [i for i, rows in enumerate(self.rows) if rows]
+        last = torch.tensor([self.rows[i][-1] for i in going_on], dtype=torch.long, device=self.agent.device)
+        self.replay.column("next_actions")[last] = torch.from_numpy(actions[going_on]).to(self.replay.rows)
+        self.replay.column("next_action_valid")[last] = 1.0
+
+
+@torch.no_grad()
+def explore(agent: Learner, obs: np.ndarray) -> np.ndarray:
+    rows = torch.as_tensor(obs, dtype=agent.dtype, device=agent.device)
+    return agent.explore(rows).to("cpu", torch.float32).numpy()
+
+
+def transition(
+    obs: np.ndarray,
+    action: np.ndarray,
+    reward: np.ndarray,
+    next_obs: np.ndarray,
+    done: np.ndarray,
+    infos: list[dict[str, Any]],
+) -> dict[str, np.ndarray]:
+    """One step of a VecEnv as columns. Where an episode ended the VecEnv has reset: the true successor is in infos."""
+    successors = np.array(next_obs, dtype=np.float32)
+    for i in np.flatnonzero(done):
+        successors[i] = infos[i]["terminal_observation"]
+    timed_out = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+    return {
+        "observations": np.asarray(obs, dtype=np.float32),
+        "actions": action,
+        "rewards": reward,
+        "next_observations": successors,
+        "terminations": done & ~timed_out,
+        "next_actions": action,  # not known before the next step: not valid, the action itself stands in
+        "next_action_valid": np.zeros(len(done)),
+        **{name: np.full(len(done), value) for name, value in CHOSEN.items()},
+    }

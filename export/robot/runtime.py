@@ -1,0 +1,334 @@
+"""An exported policy on the robot: numpy in, numpy out. Needs numpy and onnxruntime, no other file of this project."""
+
+from __future__ import annotations  # Python 3.9 reads this file
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+FORMAT = 2  # of the metadata; this file reads the older ones too
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# TF32, CUDA's default, keeps 10 bits of a float's 23: the action would not be the one that was evaluated.
+OPTIONS = {"CPUExecutionProvider": {}, "CUDAExecutionProvider": {"use_tf32": "0"}}
+MOST_SAMPLES = 100_000  # candidates; a larger number is damage or a slip, and would fill the memory
+WARM_UP = 20  # calls that are made before any is timed
+
+
+class PolicyFileError(ValueError):
+    """A file that is no usable policy; the message says why and what to do."""
+
+
+class OnnxPolicy:
+    """The policy of policy.onnx or actor.onnx: observations to actions, both in the units of the environment.
+
+    path: the file, or the directory of an export, whose policy.onnx is taken. Where contract.json lies beside the file,
+    the file must be the one that it was written for.
+    providers: "auto" runs on CUDA where onnxruntime offers it, else on the CPU; "cpu"; "cuda".
+    seed: of the noise that moves the candidates, where there are any. threads: of onnxruntime; small networks need one.
+    evaluation_samples: candidates M in place of the exported number, where the file leaves it free (format 2).
+    Raises FileNotFoundError, PolicyFileError, or RuntimeError where CUDA was asked for and cannot run; warns where
+    "auto" ends on the CPU although onnxruntime offers CUDA.
+
+    metadata: what the export wrote about the agent. provider: "cpu" or "cuda", the one that really runs.
+    observation_size O, action_size A; low, high (A,): the action box.
+    evaluation_samples M: candidates that the critics choose from; 1 is the actor's own action.
+
+    Buffers are kept between calls: a policy belongs to one thread, another thread opens its own.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        providers: str = "auto",
+        seed: int = 0,
+        threads: int = 1,
+        evaluation_samples: int | None = None,
+    ):
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self.path = Path(path) / "policy.onnx" if Path(path).is_dir() else Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no policy at {self.path}; agent.export_onnx(directory) writes one")
+        check_hash(self.path)
+        self.session, self.provider = open_session(self.path, providers, threads)
+        self.metadata = read_metadata(self.path, self.session)
+        self.observation_size, self.low, self.high = _sizes(self.path, self.metadata)
+        self.action_size = len(self.low)
+        self.evaluation_samples: int = self.metadata["evaluation_samples"]
+        _check_graph(self)
+        if evaluation_samples is not None:
+            self._set_samples(evaluation_samples)
+        self._rng = np.random.default_rng(seed)
+        self._allocate(1)
+
+    def predict(self, obs: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """Actions inside the box: (O,) -> (A,), or (n, O) -> (n, A); float32.
+
+        noise: standard normal (n, M, A) that moves the candidates, n = 1 for one observation; None draws it.
+        Raises TypeError or ValueError for another kind, shape or non-finite entries, FloatingPointError where the
+        action itself would not be finite, PolicyFileError where the file's graph fails.
+        """
+        obs = np.asarray(obs)
+        self._take(obs)
+        if self.evaluation_samples > 1:
+            self._take_noise(noise)
+        elif noise is not None:
+            raise ValueError("this policy takes no noise: it was exported with evaluation_samples=1")
+        self._run()
+        if not _finite(self._actions):
+            raise FloatingPointError(f"the policy's action is not finite for the observation {obs}")
+        actions = self._actions.clip(self.low, self.high)
+        return actions[0] if obs.ndim == 1 else actions
+
+    def choose_samples(
+        self, budget_ms: float, quantile: float = 0.99, most: int | None = None, calls: int = 300
+    ) -> int:
+        """Sets evaluation_samples to the largest M whose latency on this machine is within the budget; returns it.
+
+        The latency is the given quantile over `calls` predictions of one observation, so it takes a few seconds: call
+        it before the robot moves, on the core and under the load of the real loop. most: by default the exported
+        number, for a search among more candidates is a policy that nobody has evaluated.
+        Raises ValueError where the file has a fixed M or none, RuntimeError where not even two candidates fit.
+        """
+        self._check_free()
+        exported: int = self.metadata["evaluation_samples"]
+        before, obs = self.evaluation_samples, np.zeros(self.observation_size, np.float32)
+
+        def latency(samples: int) -> float:
+            self._set_samples(samples)
+            return float(np.quantile(measure([lambda: self.predict(obs)], calls), quantile))
+
+        fits, too_many = 1, (exported if most is None else most) + 1
+        while too_many - fits > 1:
+            samples = (fits + too_many) // 2
+            if latency(samples) <= budget_ms:
+                fits = samples
+            else:
+                too_many = samples
+        if fits == 1:
+            shortest = latency(2)
+            self._set_samples(before)
+            raise RuntimeError(
+                f"two candidates take {shortest:.3g} ms here, the budget is {budget_ms:g} ms: open actor.onnx, which "
+                "gives the actor's own action, or allow more time"
+            )
+        self._set_samples(fits)
+        return fits
+
+    def _set_samples(self, samples: int) -> None:
+        if samples != self.evaluation_samples:
+            self._check_free()
+            if not 2 <= samples <= MOST_SAMPLES:
+                raise ValueError(
+                    f"evaluation_samples must be 2 to {MOST_SAMPLES}, got {samples}; actor.onnx is the policy without"
+                )
+            self.evaluation_samples = samples
+            self._allocate(1)
+
+    def _check_free(self) -> None:
+        if self.evaluation_samples == 1:
+            raise ValueError(f"{self.path} has no candidates to choose from: export with evaluation_samples above 1")
+        if isinstance(self.session.get_inputs()[1].shape[1], int):
+            raise ValueError(
+                f"{self.path} has {self.evaluation_samples} candidates for good, as all files of format 1: export again"
+            )
+
+    def _allocate(self, count: int) -> None:
+        """Buffers for `count` rows; on the CPU onnxruntime reads and writes them where they are."""
+        self._rows = np.zeros((count, self.observation_size), np.float32)
+        self._noise = np.zeros((count, self.evaluation_samples, self.action_size), np.float32)
+        self._actions = np.zeros((count, self.action_size), np.float32)
+        self._feeds = {"obs": self._rows} | ({"noise": self._noise} if self.evaluation_samples > 1 else {})
+        self._binding = self.session.io_binding()
+        for name, array in self._feeds.items():
+            self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        self._binding.bind_output("actions", "cpu", 0, np.float32, self._actions.shape, self._actions.ctypes.data)
+
+    def _take(self, obs: np.ndarray) -> None:
+        """The observations, checked, in their buffer."""
+        size = self.observation_size
+        if obs.dtype.kind not in "fiu":
+            raise TypeError(f"obs must hold numbers, got dtype {obs.dtype}")
+        if obs.ndim not in (1, 2) or obs.shape[-1] != size or not obs.size:
+            raise ValueError(f"obs must have shape ({size},) or (n, {size}) with n >= 1, got {obs.shape}")
+        count = 1 if obs.ndim == 1 else len(obs)
+        if count != len(self._rows):
+            self._allocate(count)
+        _copy(self._rows, obs)
+        if not _finite(self._rows):
+            bad = np.flatnonzero(~np.isfinite(self._rows).all(0)).tolist()
+            raise ValueError(
+                f"obs has NaN or infinite entries in dimensions {bad}{self._names(bad)}; "
+                "expected finite float32 numbers"
+            )
+
+    def _take_noise(self, noise: np.ndarray | None) -> None:
+        if noise is None:
+            self._rng.standard_normal(dtype=np.float32, out=self._noise)
+            return
+        noise, shape = np.asarray(noise), self._noise.shape
+        if noise.dtype.kind in "fiu" and noise.shape == shape:
+            _copy(self._noise, noise)
+            if _finite(self._noise):
+                return
+        raise ValueError(f"noise must be {shape} finite numbers, got shape {noise.shape}, dtype {noise.dtype}")
+
+    def _run(self) -> None:
+        try:
+            if self.provider == "cpu":
+                self.session.run_with_iobinding(self._binding)
+            else:  # a device copies what is bound to it when it is bound, and not again
+                np.copyto(self._actions, self.session.run(["actions"], self._feeds)[0])
+        except Exception as error:  # onnxruntime's errors have no common class of their own
+            raise PolicyFileError(
+                f"{self.path} cannot compute an action ({error}); it may be damaged, use another copy"
+            ) from error
+
+    def _names(self, dimensions: list[int]) -> str:
+        """The names that the contract has for them, if it has any."""
+        known = self.metadata.get("observations", [])
+        names = [str(known[i]["name"]) for i in dimensions if known and known[i].get("name")]
+        return f" ({', '.join(names)})" if names else ""
+
+
+def _finite(values: np.ndarray) -> bool:
+    """Whether all entries are. For a few of them, looking for a zero byte takes half the time of .all()."""
+    return b"\0" not in np.isfinite(values).tobytes()
+
+
+def measure(functions: Sequence[Callable[[], Any]], calls: int) -> np.ndarray:
+    """Milliseconds of each call, (functions, calls): after a warm-up the functions are called in turns."""
+    for function in functions:
+        for _ in range(WARM_UP):
+            function()
+    times = np.empty((len(functions), calls))
+    for i in range(calls):
+        for k, function in enumerate(functions):
+            begin = time.perf_counter()
+            function()
+            times[k, i] = (time.perf_counter() - begin) * 1e3
+    return times
+
+
+def open_session(path: Path, providers: str, threads: int) -> tuple[onnxruntime.InferenceSession, str]:
+    """The session of a file, and the provider that it really runs on: "cpu" or "cuda"."""
+    names = _choose(providers)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=names, provider_options=[OPTIONS[name] for name in names]
+        )
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        raise PolicyFileError(f"{path} cannot be loaded ({error}); it may be damaged, use another copy") from error
+    provider = "cuda" if session.get_providers()[0] == PROVIDERS["cuda"] else "cpu"
+    if provider == "cpu" and PROVIDERS["cuda"] in names:
+        problem = "onnxruntime could not start CUDA, see its log"
+        if providers == "cuda":
+            raise RuntimeError(f"{problem}; mend that, or use providers='cpu'")
+        warnings.warn(f"{problem}: {path} runs on the CPU; providers='cpu' says so on purpose", stacklevel=3)
+    return session, provider
+
+
+def _choose(providers: str) -> list[str]:
+    """onnxruntime's names for what `providers` asks for, best first."""
+    offered = onnxruntime.get_available_providers()
+    if providers not in ("auto", *PROVIDERS):
+        raise ValueError(f"providers must be 'auto', 'cpu' or 'cuda', got {providers!r}")
+    if providers == "cuda" and PROVIDERS["cuda"] not in offered:
+        raise RuntimeError(
+            f"this onnxruntime runs on {', '.join(offered)} only: "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu, or use providers='cpu'"
+        )
+    if providers == "cpu" or PROVIDERS["cuda"] not in offered:
+        return [PROVIDERS["cpu"]]
+    return [PROVIDERS["cuda"], PROVIDERS["cpu"]]
+
+
+def check_hash(path: Path) -> None:
+    """Raises PolicyFileError where the contract beside a file was written for another content of it."""
+    contract = path.with_name("contract.json")
+    if not contract.is_file():
+        return
+    try:
+        files = json.loads(contract.read_text(encoding="utf-8"))["files"]
+        expected = files[path.name]["sha256"] if path.name in files else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise PolicyFileError(f"{contract} is not a contract ({error!r}); use another copy of the bundle") from error
+    if expected is not None and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise PolicyFileError(
+            f"{path} is not the file that {contract.name} was written for: its SHA-256 differs. It is damaged, or "
+            "of another export; copy the whole bundle again"
+        )
+
+
+def read_metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str, Any]:
+    """What the export wrote into a policy's file. Raises PolicyFileError for files of another kind."""
+    try:
+        metadata: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
+        version, graph = int(metadata["format"]), metadata["graph"]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise PolicyFileError(f"{path} lacks the metadata 'zoo'; agent.export_onnx writes files with it") from error
+    if version > FORMAT:
+        raise PolicyFileError(f"{path} has format {version}, this runtime reads up to {FORMAT}: use a newer runtime.py")
+    if graph == "critic":
+        raise PolicyFileError(f"{path} is a critic and gives no actions; open the policy.onnx or actor.onnx beside it")
+    return metadata
+
+
+def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Observation size and action box (A,), (A,) of the metadata; format 1 has the box as two lists."""
+    try:
+        if metadata["format"] == 1:
+            size, box = metadata["observation_size"], [metadata["action_low"], metadata["action_high"]]
+        else:
+            box = [[float(action[edge]) for action in metadata["actions"]] for edge in ("low", "high")]
+            size = len([observation["unit"] for observation in metadata["observations"]])
+        low, high = (np.array(edge, np.float32).reshape(len(edge)) for edge in box)
+        samples = metadata["evaluation_samples"]
+        sound = type(size) is int and type(samples) is int and 1 <= samples <= MOST_SAMPLES
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise PolicyFileError(f"{path} has unusable metadata ({error!r}); use another copy, or export again") from error
+    if not (sound and len(low) == len(high) and np.isfinite([low, high]).all() and (low < high).all()):
+        raise PolicyFileError(
+            f"{path} has unusable metadata: observation size {size}, {samples} samples, box {low} to {high}; expected "
+            f"whole numbers, at most {MOST_SAMPLES} samples, and a finite box; use another copy, or export again"
+        )
+    return size, low, high
+
+
+def _check_graph(policy: OnnxPolicy) -> None:
+    """Raises PolicyFileError where the graph has other inputs and outputs than the metadata say."""
+    samples, actions = policy.evaluation_samples, policy.action_size
+    expected = {"obs": [policy.observation_size], "actions": [actions]}
+    if samples > 1:
+        expected["noise"] = [samples, actions]
+    try:
+        tensors = (*policy.session.get_inputs(), *policy.session.get_outputs())
+        found = {tensor.name: list(tensor.shape[1:]) for tensor in tensors}
+    except UnicodeDecodeError as error:
+        raise PolicyFileError(f"{policy.path} has damaged names ({error}); use another copy") from error
+    if samples > 1 and found.get("noise") and not isinstance(found["noise"][0], int):
+        found["noise"][0] = samples  # free
+    if found != expected:
+        raise PolicyFileError(
+            f"{policy.path}: its graph has the axes {found} beside the batch, its metadata {expected}; export again"
+        )
+
+
+def _copy(target: np.ndarray, values: np.ndarray) -> None:
+    """Into float32; what does not fit becomes infinite, and is refused as such."""
+    if values.dtype == np.float32:
+        target[...] = values
+    else:
+        with np.errstate(over="ignore"):
+            target[...] = values

@@ -1,0 +1,68 @@
+"""zoo evaluate: episodes of a policy, and the curve of its training."""
+
+import textwrap
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tyro.conf import Positional
+
+FEW = 20  # episodes that are over before another process would have started
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Returns and scores of a checkpoint, or of an exported folder, over deterministic episodes.
+
+    Where its run's evaluations.csv lies beside it: also the last of them, the mean of the last k, and the best.
+
+    Args:
+        path: checkpoint, exported folder, or .onnx file.
+        env: Gymnasium id; by default the dataset's.
+        episodes: one for each reset seed from `seed` on.
+        seed: of the first episode.
+        evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
+        last: k, of the mean of the last k evaluations during training.
+        workers: processes that step the environments; by default one for up to 20 episodes, else one for each core.
+    """
+
+    path: Positional[Path]
+    env: str | None = None
+    episodes: int = 10
+    seed: int = 100
+    evaluation_samples: int | None = None
+    last: int = 5
+    workers: int | None = None
+
+    def run(self) -> None:
+        print(evaluation_report(self))
+
+
+def evaluation_report(command: Evaluate) -> str:
+    """Episodes of a checkpoint or an exported bundle, and the curve of its run where evaluations.csv lies beside it."""
+    from zoo.evaluation.callbacks import read_curve
+    from zoo.evaluation.envs import make_env, recorded_kwargs
+    from zoo.evaluation.protocols import environment_note
+    from zoo.evaluation.report import curve_summary, episodes_summary, open_policy
+    from zoo.evaluation.rollouts import rollouts
+
+    path, episodes, seed = command.path, command.episodes, command.seed
+    if command.last < 1:
+        raise ValueError(f"--last must be at least 1, got {command.last}")
+    policy, name, trained_in, provenance, keywords = open_policy(path, command.evaluation_samples)
+    env_id = command.env or trained_in
+    if env_id is None:
+        raise ValueError(f"{path} names no environment; give --env, a Gymnasium id")
+    kwargs = {} if command.env else recorded_kwargs(name, provenance)
+    workers = 1 if command.workers is None and episodes <= FEW else command.workers
+    result = rollouts(policy, partial(make_env, env_id, **kwargs), episodes, seed, workers=workers, **keywords)
+    lines = [f"{path}: {episodes} episodes of {env_id}, reset seeds {seed} to {seed + episodes - 1}"]
+    lines += episodes_summary(name, result)
+    curve_file = path.parent / "evaluations.csv"
+    curve = read_curve(curve_file)
+    if curve:
+        lines += ["", f"{curve_file}: the evaluations during training", *curve_summary(name, curve, command.last)]
+    note = environment_note(name, env_id)
+    if note:
+        lines += ["", *textwrap.wrap(f"environment: {env_id}. {note}", 100)]
+    return "\n".join(lines)

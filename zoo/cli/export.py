@@ -1,0 +1,57 @@
+"""zoo export: from a checkpoint to a bundle, with what is known of its returns."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a bundle for a robot without torch: the policy as ONNX, verified against the agent, and its contract.
+
+    Args:
+        checkpoint: file of zoo train, zoo finetune or agent.save.
+        directory: where the files go; older ones there are replaced.
+        evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
+        contract: TOML file with the robot's names, units, ranges and control rate; docs/contract.md explains it.
+        guard: share of the data's own actions that a guard lets pass, such as 0.999; docs/control.md explains it.
+        dataset: for the guard's threshold; by default the one of the training.
+    """
+
+    checkpoint: Positional[Path]
+    directory: Positional[Path]
+    evaluation_samples: int | None = None
+    contract: Path | None = None
+    guard: float | None = None
+    dataset: str | None = None
+
+    def run(self) -> None:
+        print(export_report(self))
+
+
+def export_report(command: Export) -> str:
+    """Exports a checkpoint; returns what was checked and the hash of the contract, as text."""
+    from zoo.agents import load
+    from zoo.datasets.load import open_dataset
+    from zoo.evaluation.known import known_scores
+    from zoo_robot.disagreement import Disagreement
+
+    agent = load(command.checkpoint)
+    data = None if command.guard is None else open_dataset(command.dataset or agent.spec.name)
+    samples = command.evaluation_samples
+    scores = known_scores(agent, command.checkpoint.parent / "evaluations.csv", samples)
+    folder = agent.export_onnx(command.directory, samples, command.contract, scores)
+    report = json.loads((folder / "report.json").read_text())
+    digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
+    lines = [json.dumps(report, indent=2), f"contract.json has the SHA-256 {digest}"]
+    if command.guard is not None and data is not None:
+        calibration = Disagreement(agent.write_guard(data, folder, command.guard)).metadata["calibration"]
+        lines.append(
+            f"disagreement.onnx: threshold {calibration['threshold']:.4g}, median {calibration['median']:.4g} on "
+            f"{calibration['rows']:,} rows; it refuses the actor in {calibration['policy_alarms']:.2%} of their states"
+        )
+    lines.append(f"exported to {folder}; on the robot: python -m zoo_robot verify {folder}")
+    return "\n".join(lines)

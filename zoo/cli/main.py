@@ -1,0 +1,51 @@
+"""The command line: zoo demo | train | finetune | evaluate | export | precision | data.
+
+A command is a dataclass: its fields are the arguments, its docstring the help, and `run` does the work. What run needs
+is imported in it, so that help comes without torch.
+"""
+
+import os
+import sys
+from typing import Any
+
+import tyro
+
+from zoo.cli.data import app as data
+from zoo.cli.demo import Demo
+from zoo.cli.evaluate import Evaluate
+from zoo.cli.export import Export
+from zoo.cli.finetune import Finetune
+from zoo.cli.precision import Precision
+from zoo.cli.train import Train
+
+COMMANDS: dict[str, Any] = {
+    "demo": Demo,
+    "train": Train,
+    "finetune": Finetune,
+    "evaluate": Evaluate,
+    "export": Export,
+    "precision": Precision,
+}
+app = tyro.extras.SubcommandApp()
+for _name, _command in COMMANDS.items():
+    app.command(_command, name=_name)
+app.command(data, name="data")
+
+
+def main() -> None:
+    """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
+    try:
+        command = app.cli(prog="zoo", description="Offline reinforcement learning: from logs to a robot's policy.")
+        command.run()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        sys.exit(1)
+    except KeyboardInterrupt as stop:
+        print(f"\nzoo: {stop or 'stopped'}", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError, MemoryError) as error:
+        if os.environ.get("ZOO_TRACEBACK"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"zoo: {type(error).__name__}: {message}", file=sys.stderr)
+        sys.exit(1)

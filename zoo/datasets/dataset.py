@@ -1,0 +1,196 @@
+"""OfflineDataset, the form in which every reader hands over data.
+
+Nothing here transforms data for an algorithm (reward scale, normalisation, ...): that belongs to the agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.datasets.checks import (
+    Array,
+    DatasetKeyError,
+    as_floats,
+    check_actions,
+    check_columns,
+    check_episodes,
+    check_space,
+    clip_rounding,
+    doubts_of,
+)
+
+Provenance = Mapping[str, str | int | float]
+
+EMBEDDED = {"hopper-medium-replay": "Hopper-v5"}  # dataset in embedded/ -> its Gymnasium environment
+STORED = (
+    "observations",
+    "actions",
+    "rewards",
+    "next_observations",
+    "terminations",
+    "truncations",
+    "episode_ids",
+)
+DERIVED = ("next_actions", "next_action_valid")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OfflineDataset:
+    """N logged transitions in time order; the arrays are read-only. Build one with from_arrays or
+    load_dataset.
+
+    A termination is a state without a future (the value is not bootstrapped past it); a truncation is any
+    other end: a time limit, or the end of the data. The last row of every episode is one or the other, and
+    its next_observations row is the true successor unless the row is terminated.
+    Raises DatasetValueError when the arrays contradict each other, hold NaN or inf, or leave the action box.
+    """
+
+    name: str
+    observations: NDArray[np.float32]  # (N, O)
+    actions: NDArray[np.float32]  # (N, A), env units, inside action_space
+    rewards: NDArray[np.float32]  # (N,), as the environment gave them
+    next_observations: NDArray[np.float32]  # (N, O)
+    terminations: NDArray[np.bool_]  # (N,)
+    truncations: NDArray[np.bool_]  # (N,)
+    episode_ids: NDArray[np.int64]  # (N,): 0, 0, ..., 1, 1, ...
+    observation_space: Box
+    action_space: Box
+    env_id: str | None = None  # Gymnasium id of the environment that the data comes from
+    provenance: Provenance = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_columns(self.name, {name: getattr(self, name) for name in STORED})
+        check_space(self.name, "observation_space", self.observation_space, self.observations)
+        check_space(self.name, "action_space", self.action_space, self.actions)
+        check_actions(self)
+        check_episodes(self)
+        for name in STORED:
+            getattr(self, name).setflags(write=False)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: ArrayLike,
+        actions: ArrayLike,
+        rewards: ArrayLike,
+        next_observations: ArrayLike,
+        terminations: ArrayLike,
+        truncations: ArrayLike,
+        *,
+        episode_ids: ArrayLike | None = None,
+        observation_space: Box | None = None,
+        action_space: Box | None = None,
+        name: str = "arrays",
+        env_id: str | None = None,
+        provenance: Provenance | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> OfflineDataset:
+        """Copy, convert and check arrays of N rows in time order: a dataset that owns its memory.
+
+        (N, 1) becomes (N,), floats become float32, flags may be bool, 0/1 or float. Without episode_ids an
+        episode ends at each termination or truncation. An unfinished last episode is truncated by the end of
+        the data. action_space defaults to [-1, 1]^A, observation_space to an unbounded box.
+        """
+        raw = {
+            "observations": as_floats(name, "observations", observations),
+            "actions": as_floats(name, "actions", actions),
+            "rewards": squeeze(as_floats(name, "rewards", rewards)),
+            "next_observations": as_floats(name, "next_observations", next_observations),
+            "terminations": squeeze(as_floats(name, "terminations", terminations)),
+            "truncations": squeeze(as_floats(name, "truncations", truncations)),
+        }
+        check_columns(name, raw)
+        terminated, truncated = raw["terminations"] > 0.5, raw["truncations"] > 0.5  # (N,)
+        if not (terminated[-1] or truncated[-1]):
+            truncated[-1] = True
+            warnings += ("the last episode has no end: its last row counts as truncated by the end of the data",)
+        if episode_ids is None:
+            episode_ids = episode_index(terminated | truncated)
+        if observation_space is None:
+            observation_space = Box(-np.inf, np.inf, raw["observations"].shape[1:], np.float32)
+        if action_space is None:
+            action_space = Box(-1.0, 1.0, raw["actions"].shape[1:], np.float32)
+        check_space(name, "observation_space", observation_space, raw["observations"])
+        check_space(name, "action_space", action_space, raw["actions"])
+        clipped, clip_warnings = clip_rounding(raw["actions"], action_space)
+        dataset = cls(
+            name=name,
+            observations=raw["observations"],
+            actions=clipped,
+            rewards=raw["rewards"],
+            next_observations=raw["next_observations"],
+            terminations=terminated,
+            truncations=truncated,
+            episode_ids=np.array(episode_ids, dtype=np.int64),
+            observation_space=observation_space,
+            action_space=action_space,
+            env_id=env_id,
+            provenance=dict(provenance or {}),
+        )
+        return replace(dataset, warnings=warnings + clip_warnings + doubts_of(dataset))
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def __repr__(self) -> str:
+        return (
+            f"OfflineDataset({self.name!r}, {len(self):,} transitions, {self.num_episodes:,} episodes, "
+            f"observations ({self.observations.shape[1]},), actions ({self.actions.shape[1]},), "
+            f"env_id={self.env_id!r})"
+        )
+
+    @property
+    def num_episodes(self) -> int:
+        return int(self.episode_ids[-1]) + 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every name that column() knows, the stored ones first."""
+        return STORED + DERIVED
+
+    def column(self, name: str) -> Array:
+        """One column of N rows, read-only, in the order of the data.
+
+        Beside the stored ones: `next_actions` (N, A), the action of the next row of the same episode, and
+        `next_action_valid` (N,) bool. An episode's last row has no next action: invalid, it repeats its own.
+        Raises DatasetKeyError for any other name.
+        """
+        if name in STORED:
+            array: Array = getattr(self, name)
+            return array
+        valid = np.append(self.episode_ids[1:] == self.episode_ids[:-1], False)  # (N,)
+        if name == "next_action_valid":
+            derived: Array = valid
+        elif name == "next_actions":
+            derived = self.actions[np.arange(len(self)) + valid]  # (N, A)
+        else:
+            raise DatasetKeyError(
+                f"no column {name!r}; {self.name} has {sorted(self.columns)}. A column that an agent "
+                "computes itself is not in the data: derive it from these, or load a dataset that has it."
+            )
+        derived.setflags(write=False)
+        return derived
+
+    def episode_returns(self) -> NDArray[np.float64]:
+        """Undiscounted sum of the rewards of each episode, (episodes,); summed in float64."""
+        return np.bincount(self.episode_ids, weights=self.rewards.astype(np.float64)).astype(np.float64)
+
+    def episode_lengths(self) -> NDArray[np.int64]:
+        """Transitions of each episode, (episodes,)."""
+        return np.bincount(self.episode_ids).astype(np.int64)
+
+
+def episode_index(ends: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Index of the episode of each row, (N,), where ends (N,) marks the last row of each."""
+    return np.append(0, np.cumsum(ends[:-1]))
+
+
+def squeeze(array: Array) -> Array:
+    """(N, 1) to (N,): files store rewards and flags either way, and (B, 1) - (B,) broadcasts to (B, B)."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array

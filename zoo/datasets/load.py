@@ -1,0 +1,47 @@
+"""From a name or a path to the dataset."""
+
+from pathlib import Path
+
+from gymnasium.spaces import Box
+
+from zoo.datasets import sources
+from zoo.datasets.checks import DatasetValueError
+from zoo.datasets.dataset import OfflineDataset
+from zoo.datasets.packed import MEMORY, PackedDataset, is_packed, open_packed
+from zoo.datasets.readers import arrays, d4rl, minari, ogbench
+
+
+def load_dataset(
+    name_or_path: str | Path,
+    *,
+    mode: str | None = None,
+    max_episode_steps: int | None = None,
+    action_space: Box | None = None,
+) -> OfflineDataset:
+    """Load a dataset by name or path; nothing is downloaded.
+
+    Tried in this order: an embedded name ("hopper-medium-replay"); a D4RL id ("hopper-medium-v2"), looked for in
+    $D4RL_DATASET_DIR, then ~/.d4rl/datasets; a path, of an HDF5 file in D4RL's layout, an .npz file of our columns or
+    of OGBench's, or the folder of a Minari dataset; an OGBench id with a task
+    ("antmaze-medium-navigate-singletask-v0"), in $OGBENCH_DATASET_DIR, then ~/.ogbench/data; the id of a local Minari
+    dataset ("mujoco/hopper/medium-v0").
+    mode and max_episode_steps are of D4RL's layout, see zoo.datasets.readers.d4rl.read_hdf5. action_space defaults to
+    what the file says, and where it says nothing to [-1, 1].
+    Raises DatasetNotFoundError with what was tried, DatasetKeyError or DatasetValueError, all of them DatasetError,
+    and ImportError where Minari's or OGBench's package is needed and not installed.
+    """
+    source = sources.locate(name_or_path)
+    if source.format == "d4rl":
+        return d4rl.read_hdf5(source.path, mode=mode, max_episode_steps=max_episode_steps, action_space=action_space)
+    if mode is not None or max_episode_steps is not None:
+        raise DatasetValueError(f"mode and max_episode_steps are of D4RL's HDF5 files; {source.path} is none.")
+    if source.format == "minari":
+        return minari.read_minari(source.path, action_space=action_space)
+    if source.format == "ogbench":
+        return ogbench.read_ogbench(source.path, name=source.name, action_space=action_space)
+    return arrays.read_npz(source.path, action_space=action_space)
+
+
+def open_dataset(name_or_path: str, memory: int = MEMORY) -> OfflineDataset | PackedDataset:
+    """What load_dataset takes, or a packed folder. memory: of open_packed."""
+    return open_packed(name_or_path, memory) if is_packed(name_or_path) else load_dataset(name_or_path)

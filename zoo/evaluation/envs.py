@@ -1,0 +1,103 @@
+"""make_env: from a dataset, its name, or a Gymnasium id to the environment that the data is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Dict, Tuple
+from gymnasium.spaces.utils import flatten, flatten_space
+from gymnasium.wrappers import TransformObservation
+
+from zoo.agents.core.spec import DataSpec
+from zoo.datasets.dataset import EMBEDDED, OfflineDataset
+from zoo.datasets.packed import PackedDataset
+from zoo.datasets.readers.d4rl import CATALOG
+from zoo.datasets.readers.minari import in_order_of_keys
+
+D4RL_KWARGS: dict[str, dict[str, Any]] = {
+    "ant": {"use_contact_forces": True}  # D4RL's ant observes them: 111 numbers, Gymnasium's default 27
+}
+
+
+def make_env(
+    dataset_or_name_or_env_id: OfflineDataset | PackedDataset | DataSpec | str, seed: int | None = None, **kwargs: Any
+) -> gymnasium.Env[Any, Any]:
+    """An environment to evaluate or fine-tune in; with a seed, reset once so that later resets continue that
+    stream.
+
+    D4RL's locomotion ids give Gymnasium's -v4 environments, the same tasks on today's MuJoCo (-v5 differs).
+    For D4RL's other families no equivalent with comparable scores is known, so they have no default: pass an
+    environment id. A dataset's observation shape and action box are compared with the environment's. Nested
+    observations are concatenated, dictionaries in the order of their keys. kwargs go to gymnasium.make, over those
+    that the dataset says it was recorded with. agent.spec stands for the agent's dataset and is small:
+    functools.partial(make_env, agent.spec) is what worker processes are sent.
+    Raises ValueError when no environment is known, the id does not exist or the spaces differ, ImportError
+    when the simulator is not installed.
+    """
+    source = dataset_or_name_or_env_id
+    name = source if isinstance(source, str) else source.name
+    if not isinstance(source, str):
+        env_id = source.env_id
+        kwargs = recorded_kwargs(name, source.provenance) | kwargs
+    elif name in CATALOG:
+        env_id = CATALOG[name].env_id
+        kwargs = recorded_kwargs(name, {}) | kwargs
+    else:
+        env_id = EMBEDDED.get(name, name)
+    if env_id is None:
+        raise ValueError(
+            f"no environment is known for dataset {name!r}. Pass a Gymnasium id: make_env('Hopper-v5'). "
+            "For D4RL's AntMaze, maze2d, Adroit and kitchen, today's environments differ from D4RL's."
+        )
+    try:
+        env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, **kwargs)
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise ImportError(
+            f"{env_id} needs a package that is not installed ({error}). "
+            "For MuJoCo: pip install 'gymnasium[mujoco]'; for Adroit, Fetch and mazes: gymnasium-robotics."
+        ) from error
+    except gymnasium.error.Error as error:
+        raise ValueError(
+            f"gymnasium cannot make {env_id!r} ({error}). If a package registers it, name the package too: "
+            "'gymnasium_robotics:AdroitHandPen-v1'."
+        ) from error
+    if isinstance(getattr(env, "observation_space", None), (Dict, Tuple)):
+        space = in_order_of_keys(env.observation_space)
+        env = TransformObservation(env, partial(flatten, space), flatten_space(space))
+    if not isinstance(source, str):
+        _check_spaces(source, env)
+    if seed is not None:
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+    return env
+
+
+def recorded_kwargs(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments for gymnasium.make that a dataset's environment was made with."""
+    known = D4RL_KWARGS.get(CATALOG[name].family, {}) if name in CATALOG else {}
+    return known | json.loads(str(provenance.get("env_kwargs", "{}")))
+
+
+def _check_spaces(dataset: OfflineDataset | PackedDataset | DataSpec, env: gymnasium.Env[Any, Any]) -> None:
+    if env.observation_space.shape != dataset.observation_space.shape:
+        raise ValueError(
+            f"{dataset.name} has observations {dataset.observation_space.shape}, {dataset.env_id} gives "
+            f"{env.observation_space.shape}. Pass the keyword arguments that the data was recorded with."
+        )
+    box = env.action_space
+    same = (
+        isinstance(box, gymnasium.spaces.Box)
+        and box.shape == dataset.action_space.shape
+        and np.allclose(box.low, dataset.action_space.low)
+        and np.allclose(box.high, dataset.action_space.high)
+    )
+    if not same:
+        raise ValueError(
+            f"{dataset.name} has actions in {dataset.action_space}, {dataset.env_id} takes {box}. "
+            "Load the data with action_space=env.action_space if its actions are in the environment's units."
+        )
