@@ -18,7 +18,8 @@ INSTALLED = {
 
 def sources(*folders: str) -> list[Path]:
     """Every file below the folders. A file belongs to its own package: export/robot is not export's."""
-    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if home(path) == folder]
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if home(path) == folder]
+    found = [path for path in paths if "build" not in path.parts]  # what pip leaves behind
     assert found
     return found
 
