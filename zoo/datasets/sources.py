@@ -11,9 +11,7 @@ from typing import Literal
 from zoo.datasets import packed
 from zoo.datasets.checks import DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import EMBEDDED
-from zoo.datasets.readers import arrays, d4rl
-from zoo.datasets.readers import minari as minari_data
-from zoo.datasets.readers import ogbench as ogbench_data
+from zoo.datasets.readers import arrays, d4rl, minari, ogbench
 
 Format = Literal["d4rl", "minari", "ogbench", "npz"]
 
@@ -43,16 +41,16 @@ def locate(name_or_path: str | Path) -> Source:
     path = Path(name_or_path).expanduser()
     if path.exists():
         return _of_path(path)
-    if ogbench_data.ID.fullmatch(name):
-        return Source("ogbench", ogbench_data.find_file(name), name)
-    folder = minari_data.find_folder(name)
+    if ogbench.ID.fullmatch(name):
+        return Source("ogbench", ogbench.find_file(name), name)
+    folder = minari.find_folder(name)
     if folder is not None:
         return Source("minari", folder, name)
     raise DatasetNotFoundError(_tried(name, path))
 
 
 def _of_path(path: Path) -> Source:
-    if minari_data.data_folder(path) is not None and (path.is_dir() or path.name == "main_data.hdf5"):
+    if minari.data_folder(path) is not None and (path.is_dir() or path.name == "main_data.hdf5"):
         return Source("minari", path)
     if path.is_file() and path.suffix in d4rl.SUFFIXES:
         return Source("d4rl", path)
@@ -74,7 +72,7 @@ def _of_path(path: Path) -> Source:
 
 
 def _tried(name: str, path: Path) -> str:
-    known = [*EMBEDDED, *d4rl.CATALOG, *minari_data.local_ids()]
+    known = [*EMBEDDED, *d4rl.CATALOG, *minari.local_ids()]
     close = difflib.get_close_matches(name, known, n=3)
     hint = f" Close names: {', '.join(close)}." if close else ""
     return (
@@ -83,6 +81,6 @@ def _tried(name: str, path: Path) -> str:
         f"- {len(d4rl.CATALOG)} D4RL ids, such as hopper-medium-v2\n"
         f"- the path {path.absolute()}\n"
         "- OGBench's ids, such as antmaze-medium-navigate-singletask-v0\n"
-        f"- local Minari datasets, in {minari_data.root() / name}\n"
+        f"- local Minari datasets, in {minari.root() / name}\n"
         "Nothing is downloaded: fetch the file with its benchmark's own tool."
     )

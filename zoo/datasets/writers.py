@@ -21,8 +21,7 @@ from zoo.datasets import packing, sources
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import STORED, OfflineDataset
 from zoo.datasets.load import load_dataset
-from zoo.datasets.readers import d4rl
-from zoo.datasets.readers import minari as minari_data
+from zoo.datasets.readers import d4rl, minari
 from zoo.evaluation.scores import REFERENCES
 
 OWN_PROVENANCE = ("file", "sha256", "mode", "rows_in_file")  # of the file that was read, not of the one written
@@ -93,7 +92,7 @@ def write_minari(dataset: OfflineDataset, dataset_id: str) -> Path:
     environment's spec goes in where Gymnasium knows env_id, and D4RL's reference returns where the dataset has some.
     Raises DatasetValueError for an id that is malformed or taken, ImportError without the minari package.
     """
-    minari = minari_data.package(f"writing {dataset_id}")
+    library = minari.package(f"writing {dataset_id}")
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.dataset.minari_storage import MinariStorage
 
@@ -103,7 +102,7 @@ def write_minari(dataset: OfflineDataset, dataset_id: str) -> Path:
         raise DatasetValueError(
             f"{dataset_id!r} is no Minari id; expected (namespace/)name-v0, with a namespace of two letters or more"
         ) from error
-    root = minari_data.root()
+    root = minari.root()
     target = root / dataset_id
     if target.exists():
         raise DatasetValueError(f"{target} exists: choose another version, or minari.delete_dataset({dataset_id!r})")
@@ -119,9 +118,9 @@ def write_minari(dataset: OfflineDataset, dataset_id: str) -> Path:
             env_spec=_env_spec(dataset),
         )
         about = _about(dataset, splits=int(ends.sum()) - dataset.num_episodes)
-        storage.update_metadata({"dataset_id": dataset_id, "minari_version": minari.__version__, **about})
+        storage.update_metadata({"dataset_id": dataset_id, "minari_version": library.__version__, **about})
         storage.update_episodes(_buffers(dataset, np.flatnonzero(ends)))
-        _compare(dataset, minari_data.read_minari(folder), STORED[:5])  # episodes may be split
+        _compare(dataset, minari.read_minari(folder), STORED[:5])  # episodes may be split
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, target)
     return target

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from zoo.datasets.dataset import EMBEDDED
-from zoo.datasets.readers import ogbench as ogbench_data
+from zoo.datasets.readers import ogbench
 from zoo.datasets.readers.d4rl import CATALOG, LOCOMOTION_ENVS
 
 ADROIT = "pen|door|hammer|relocate"
@@ -88,4 +88,4 @@ def environment_note(name: str, env_id: str) -> str | None:
 
 def counts_successes(name: str) -> bool:
     """Whether the score of a dataset is the percentage of successful episodes, as OGBench's is."""
-    return ogbench_data.ID.fullmatch(name) is not None
+    return ogbench.ID.fullmatch(name) is not None
