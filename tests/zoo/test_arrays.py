@@ -52,7 +52,7 @@ def test_episodes_may_come_from_a_generator():
 @pytest.mark.parametrize(
     ("episode", "message"),
     [
-        (Episode([[0.0], [1.0]], [[0.0], [0.0]], [1.0, 1.0]), r"episode 1 has observations \(2, 1\).*T \+ 1"),
+        (Episode([[0.0]], [[0.0], [0.0]], [1.0, 1.0]), r"episode 1 has observations \(1, 1\).*T \+ 1"),
         (Episode([[0.0], [1.0], [2.0]], [[0.0], [0.0]], [1.0]), r"episode 1 has .*rewards \(1,\)"),
         (Episode([0.0, 1.0], [[0.0]], [1.0]), r"episode 1 has observations \(2,\)"),
         (Episode([[0.0]], np.zeros((0, 1)), []), r"actions \(0, 1\).*T >= 1"),
@@ -93,15 +93,81 @@ def test_columns_beside_the_known_ones_are_left_out_with_a_warning():
 def test_dones_are_refused_because_they_mix_failures_with_time_limits():
     data = columns()
     del data["terminations"], data["truncations"]
-    with pytest.raises(DatasetKeyError, match=r"lacks terminations, truncations.*dones cannot tell a failure"):
+    with pytest.raises(DatasetKeyError, match=r"lacks terminations.*truncations.*dones cannot tell a failure"):
         from_columns(data | {"dones": [False, True, True]})
 
 
-def test_missing_successors_are_answered_with_from_episodes():
+def test_without_successors_a_failure_is_kept_and_an_unknown_successor_left_out():
     data = columns()
     del data["next_observations"]
-    with pytest.raises(DatasetKeyError, match=r"lacks next_observations.*from_episodes"):
+    dataset = from_columns(data)
+    assert dataset.rewards.tolist() == [1.0, 2.0]
+    assert dataset.next_observations[:, 0].tolist() == [1.0, 1.0]  # the terminal row repeats its own
+    assert dataset.terminations.tolist() == [False, True]
+    assert dataset.warnings[0].startswith("1 last rows are terminal and kept: they need no successor; 1 last rows are")
+    kept = from_columns(data, last_row="keep")
+    assert kept.rewards.tolist() == [1.0, 2.0, 4.0]
+    assert kept.truncations.tolist() == [False, False, True]
+    assert kept.next_observations[2, 0] == 7.0
+
+
+def test_episodes_of_t_observations_follow_the_same_rule():
+    short = Episode(observations=[[7.0], [8.0]], actions=[[-1.0], [0.5]], rewards=[4.0, 5.0])
+    fall = Episode(observations=[[0.0], [1.0]], actions=[[0.1], [0.2]], rewards=[1.0, 2.0], terminations=True)
+    dataset = from_episodes([fall, short])
+    assert dataset.rewards.tolist() == [1.0, 2.0, 4.0]
+    assert dataset.next_observations[:, 0].tolist() == [1.0, 1.0, 8.0]
+    assert dataset.truncations.tolist() == [False, False, True]
+    assert from_episodes([fall, short], last_row="keep").rewards.tolist() == [1.0, 2.0, 4.0, 5.0]
+    with pytest.raises(DatasetValueError, match="last_row must be drop or keep"):
+        from_episodes([fall], last_row="guess")
+
+
+def test_an_episode_that_has_only_an_unknown_successor_leaves_no_gap():
+    single = Episode(observations=[[7.0]], actions=[[-1.0]], rewards=[4.0])
+    assert from_episodes([single, failed()]).episode_ids.tolist() == [0, 0]
+
+
+def test_episode_numbers_take_the_place_of_truncations():
+    data = columns(episode_ids=["mon", "mon", "tue"])
+    del data["truncations"]
+    dataset = from_columns(data)
+    assert dataset.episode_ids.tolist() == [0, 0, 1]
+    assert dataset.truncations.tolist() == [False, False, True]
+
+
+def test_a_time_limit_takes_the_place_of_truncations():
+    data = columns(terminations=[False] * 3)
+    del data["truncations"]
+    with pytest.raises(DatasetKeyError, match="--max-episode-steps N"):
         from_columns(data)
+    assert from_columns(data, max_episode_steps=2).episode_ids.tolist() == [0, 0, 1]
+
+
+def test_interleaved_recordings_and_early_truncations_are_refused():
+    with pytest.raises(DatasetValueError, match="recordings are interleaved"):
+        from_columns(columns(episode_ids=[0, 1, 0]))
+    with pytest.raises(DatasetValueError, match="1 truncations lie inside an episode, the first in row 1"):
+        from_columns(columns(episode_ids=[0, 0, 0], truncations=[False, True, False]))
+
+
+def test_a_successor_that_is_not_the_next_row_cuts_the_episode():
+    dataset = from_columns(columns(terminations=[False] * 3))
+    assert dataset.episode_ids.tolist() == [0, 0, 1]
+    assert "1 unmarked episode ends" in dataset.warnings[0]
+
+
+def test_a_terminal_row_may_lack_its_successor():
+    dataset = from_columns(columns(next_observations=[[1.0], [np.nan], [8.0]]))
+    assert dataset.terminations.tolist() == [False, True, False]
+    with pytest.raises(DatasetValueError, match="next_observations holds 1 NaN"):
+        from_columns(columns(next_observations=[[1.0], [2.0], [np.nan]]))
+
+
+def test_the_file_may_state_the_action_box(tmp_path):
+    np.savez(tmp_path / "torques.npz", **columns(actions=[[0.1], [2.0], [-1.0]]), action_low=[-3.0], action_high=[2.0])
+    box = load_dataset(tmp_path / "torques.npz").action_space
+    assert (box.low.tolist(), box.high.tolist()) == ([-3.0], [2.0])
 
 
 def test_a_column_under_both_its_names_is_refused():
@@ -152,7 +218,7 @@ def test_npz_of_objects_is_refused_unread(tmp_path):
 
 def test_modes_of_d4rl_are_refused_for_other_files(tmp_path):
     np.savez(tmp_path / "mine.npz", **columns())
-    with pytest.raises(DatasetValueError, match="mode and max_episode_steps are of D4RL's HDF5 files"):
+    with pytest.raises(DatasetValueError, match="mode is of D4RL's HDF5 files"):
         load_dataset(tmp_path / "mine.npz", mode="parity")
 
 

@@ -124,8 +124,34 @@ def test_full_keeps_every_row_when_successors_are_stored(tmp_path):
     assert dataset.episode_ids.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
-def test_parity_is_the_default_without_stored_successors(example):
-    assert read_hdf5(example).provenance["mode"] == "parity"
+def test_parity_is_the_default_of_d4rls_own_files_without_stored_successors(tmp_path, example):
+    assert read_hdf5(write_hdf5(tmp_path / "kitchen.hdf5", worked_example())).provenance["mode"] == "full"
+    own = write_hdf5(tmp_path / "door-human-v1.hdf5", worked_example())
+    assert read_hdf5(own).provenance["mode"] == "parity"
+
+
+def test_a_failure_in_the_files_last_row_is_not_lost(tmp_path):
+    columns = worked_example() | {"terminals": np.array([0, 0, 0, 0, 0, 1, 0, 1], bool)}
+    dataset = read_hdf5(write_hdf5(tmp_path / "log.hdf5", columns))
+    assert dataset.rewards.tolist() == [0.0, 1.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    assert dataset.terminations.tolist() == [False, False, False, False, True, False, True]
+    assert "2 last rows are terminal and kept" in dataset.warnings[0]
+    assert "1 last rows are not terminal" in dataset.warnings[0]
+
+
+def test_the_last_row_may_be_kept_with_its_own_observation(example):
+    dataset = read_hdf5(example, last_row="keep")
+    assert emitted(dataset) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert dataset.next_observations[:, 0].tolist() == [10.0, 20.0, 20.0, 40.0, 50.0, 50.0, 70.0, 70.0]
+
+
+def test_files_may_have_our_names_and_episode_numbers(tmp_path):
+    columns = worked_example()
+    columns["terminations"] = columns.pop("terminals")
+    del columns["timeouts"]
+    dataset = read_hdf5(write_hdf5(tmp_path / "ours.hdf5", columns | {"episode_ids": np.repeat([4, 9, 2], (3, 3, 2))}))
+    assert emitted(dataset) == [0, 1, 3, 4, 5, 6]
+    assert dataset.episode_ids.tolist() == [0, 0, 1, 1, 1, 2]
 
 
 def test_full_without_stored_successors_drops_only_unknown_ones(example):
@@ -264,7 +290,7 @@ def test_sha256_is_that_of_the_file(tmp_path):
 def test_missing_timeouts_are_not_guessed(tmp_path):
     columns = worked_example()
     del columns["timeouts"]
-    with pytest.raises(DatasetKeyError, match="Pass max_episode_steps="):
+    with pytest.raises(DatasetKeyError, match="--max-episode-steps N"):
         read_hdf5(write_hdf5(tmp_path / "v0.hdf5", columns))
 
 
@@ -277,18 +303,17 @@ def test_max_episode_steps_below_one_is_refused(tmp_path):
 
 def test_missing_key_error_names_file_key_and_what_was_found(tmp_path):
     columns = worked_example()
-    columns["reward"] = columns.pop("rewards")
+    columns["score"] = columns.pop("rewards")
     with pytest.raises(DatasetKeyError) as error:
         read_hdf5(write_hdf5(tmp_path / "typo.hdf5", columns))
     assert isinstance(error.value, KeyError)
-    assert str(error.value) == (
-        "typo.hdf5 lacks rewards; needed are observations, actions, rewards, terminals. "
-        "Found: actions, observations, reward, terminals, timeouts. Rename the keys to D4RL's."
+    assert str(error.value).startswith(
+        "typo.hdf5 lacks rewards (reward); it has actions, observations, score, terminals, timeouts. A map says"
     )
 
 
 def test_file_without_datasets_is_refused(tmp_path):
-    with pytest.raises(DatasetKeyError, match="Found: nothing"):
+    with pytest.raises(DatasetKeyError, match="it has nothing"):
         read_hdf5(write_hdf5(tmp_path / "empty.hdf5", {}))
 
 
@@ -301,7 +326,7 @@ def test_empty_column_is_refused_by_name(tmp_path):
 def test_one_row_leaves_nothing_in_parity(tmp_path):
     columns = {key: column[:1] for key, column in worked_example().items()}
     with pytest.raises(DatasetValueError, match="parity leaves none of its 1 rows"):
-        read_hdf5(write_hdf5(tmp_path / "one.hdf5", columns))
+        read_hdf5(write_hdf5(tmp_path / "one.hdf5", columns), mode="parity")
 
 
 def test_unequal_lengths_are_refused_with_all_lengths(tmp_path):

@@ -29,7 +29,7 @@ def episode(start: float, steps: int, **changes):
     from minari.data_collector import EpisodeBuffer
 
     fields = {
-        "observations": start + np.arange(steps + 1.0)[:, None],
+        "observations": start + np.arange(steps + 1.0, dtype=np.float32)[:, None],
         "actions": np.arange(steps, dtype=np.float32)[:, None] / 10,
         "rewards": np.arange(steps, dtype=np.float64),
         "terminations": np.zeros(steps, bool),
@@ -154,7 +154,7 @@ def test_spaces_that_agents_cannot_read_are_refused(options, message):
     ("changes", "message"),
     [
         ({"truncations": [True, False, False]}, "episode 0 is truncated in step 0 and goes on for 2 more"),
-        ({"observations": np.zeros((3, 1))}, r"episode 0 has observations \(3, 1\)"),
+        ({"observations": np.zeros((2, 1))}, r"episode 0 has observations \(2, 1\)"),
         ({"rewards": np.array([0.0, np.inf, 0.0])}, "rewards holds 1 NaN or inf, the first in row 1"),
         ({"actions": np.array([[0.0], [9.0], [0.0]])}, "1 actions lie outside the action box; the worst is 9"),
     ],

@@ -1,12 +1,14 @@
 """From a name or a path to the dataset."""
 
 from pathlib import Path
+from typing import Any
 
 from gymnasium.spaces import Box
 
 from zoo.datasets import sources
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import OfflineDataset
+from zoo.datasets.episodes import LastRow
 from zoo.datasets.packed import MEMORY, PackedDataset, is_packed, open_packed
 from zoo.datasets.readers import arrays, d4rl, minari, ogbench
 
@@ -17,6 +19,7 @@ def load_dataset(
     mode: str | None = None,
     max_episode_steps: int | None = None,
     action_space: Box | None = None,
+    last_row: LastRow = "drop",
 ) -> OfflineDataset:
     """Load a dataset by name or path; nothing is downloaded.
 
@@ -25,21 +28,27 @@ def load_dataset(
     of OGBench's, or the folder of a Minari dataset; an OGBench id with a task
     ("antmaze-medium-navigate-singletask-v0"), in $OGBENCH_DATASET_DIR, then ~/.ogbench/data; the id of a local Minari
     dataset ("mujoco/hopper/medium-v0").
-    mode and max_episode_steps are of D4RL's layout, see zoo.datasets.readers.d4rl.read_hdf5. action_space defaults to
+    mode is of D4RL's layout, see zoo.datasets.readers.d4rl.read_hdf5; max_episode_steps and last_row are of files of
+    columns, see zoo.from_columns. action_space defaults to
     what the file says, and where it says nothing to [-1, 1].
     Raises DatasetNotFoundError with what was tried, DatasetKeyError or DatasetValueError, all of them DatasetError,
     and ImportError where Minari's or OGBench's package is needed and not installed.
     """
     source = sources.locate(name_or_path)
+    columns: dict[str, Any] = {"max_episode_steps": max_episode_steps, "last_row": last_row}
     if source.format == "d4rl":
-        return d4rl.read_hdf5(source.path, mode=mode, max_episode_steps=max_episode_steps, action_space=action_space)
-    if mode is not None or max_episode_steps is not None:
-        raise DatasetValueError(f"mode and max_episode_steps are of D4RL's HDF5 files; {source.path} is none.")
+        return d4rl.read_hdf5(source.path, mode=mode, action_space=action_space, **columns)
+    if mode is not None:
+        raise DatasetValueError(f"mode is of D4RL's HDF5 files; {source.path} is none: leave it out.")
+    if source.format == "npz":
+        return arrays.read_npz(source.path, action_space=action_space, **columns)
+    if max_episode_steps is not None or last_row != "drop":
+        raise DatasetValueError(
+            f"{source.path} says itself where episodes end and what followed: leave max_episode_steps and last_row out."
+        )
     if source.format == "minari":
         return minari.read_minari(source.path, action_space=action_space)
-    if source.format == "ogbench":
-        return ogbench.read_ogbench(source.path, name=source.name, action_space=action_space)
-    return arrays.read_npz(source.path, action_space=action_space)
+    return ogbench.read_ogbench(source.path, name=source.name, action_space=action_space)
 
 
 def open_dataset(name_or_path: str, memory: int = MEMORY) -> OfflineDataset | PackedDataset:

@@ -17,9 +17,12 @@ from gymnasium.spaces import Box
 
 from zoo.datasets.checks import Array, DatasetKeyError, DatasetValueError
 from zoo.datasets.dataset import OfflineDataset, Provenance, squeeze
+from zoo.datasets.episodes import JUMP
 from zoo.datasets.packed import FORMAT, SCALARS, slices_of
-from zoo.datasets.readers import d4rl
+from zoo.datasets.readers.arrays import box_of
+from zoo.datasets.vocabulary import NEEDED, our_names
 
+WHOLE = (*NEEDED, "truncations", "next_observations")  # with these every row of a file is a transition
 CHUNK = 100_000  # rows in memory at a time
 
 
@@ -109,31 +112,31 @@ def convert_hdf5(path: Path, folder: Path, *, action_space: Box | None = None) -
     Raises DatasetKeyError for other files, DatasetValueError for what load_dataset refuses.
     """
     with h5py.File(path) as file:
-        missing = [key for key in (*d4rl.NEEDED, "timeouts", "next_observations") if key not in file]
-        if missing:
+        keys = our_names(path.name, file)
+        if missing := [name for name in WHOLE if name not in keys]:
             raise DatasetKeyError(
                 f"{path.name} lacks {', '.join(missing)}: without them rows have to be dropped, which needs the whole "
                 "file in memory. Load it with load_dataset, or record the columns."
             )
-        box = action_space or d4rl.box_of(path, "action", file.attrs)
+        box = action_space or box_of(path.name, "action", file.attrs)
         env_id = file.attrs.get("env_id")
-        about: Provenance = {"file": path.name, "rows_in_file": len(file["rewards"])}
+        about: Provenance = {"file": path.name, "rows_in_file": len(file[keys["rewards"]])}
         with PackedWriter(
             folder, action_space=box, name=path.stem, env_id=None if env_id is None else str(env_id), provenance=about
         ) as writer:
-            for columns in _chunks(file):
+            for columns in _chunks({ours: file[key] for ours, key in keys.items()}):
                 writer.append(columns)
     return folder
 
 
-def _chunks(file: h5py.File) -> Iterator[dict[str, Array]]:
+def _chunks(file: Mapping[str, h5py.Dataset]) -> Iterator[dict[str, Array]]:
     for start in range(0, len(file["rewards"]), CHUNK):
         rows = slice(start, start + CHUNK)
         following = file["observations"][start + 1 : start + CHUNK + 1].astype(np.float32)  # one fewer at the end
         successors = file["next_observations"][rows].astype(np.float32)
-        jumps = np.linalg.norm(following - successors[: len(following)], axis=1) > d4rl.JUMP
-        terminations = squeeze(file["terminals"][rows]) > 0.5
-        truncations = squeeze(file["timeouts"][rows]) > 0.5
+        jumps = np.linalg.norm(following - successors[: len(following)], axis=1) > JUMP
+        terminations = squeeze(file["terminations"][rows]) > 0.5
+        truncations = squeeze(file["truncations"][rows]) > 0.5
         truncations[: len(jumps)] |= jumps
         yield {
             "observations": file["observations"][rows],

@@ -56,8 +56,8 @@ def _of_path(path: Path) -> Source:
         return Source("d4rl", path)
     if path.is_file() and path.suffix == ".npz":
         keys = set(arrays.npz_keys(path))
-        # Beside time-outs, "terminals" are D4RL's; alone they are the ends of OGBench's trajectories.
-        published = "terminals" in keys and not keys & {"timeouts", "truncations"}
+        # Beside rewards "terminals" are failures, without, or with masks, the ends of OGBench's trajectories.
+        published = "terminals" in keys and ("rewards" not in keys or "masks" in keys)
         return Source("ogbench" if published else "npz", path)
     if packed.is_packed(path):
         raise DatasetValueError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,12 +14,15 @@ from zoo.datasets import sources
 from zoo.datasets.checks import MATRICES, Array, DatasetError, DatasetValueError
 from zoo.datasets.dataset import OfflineDataset, squeeze
 from zoo.datasets.doctor.findings import FLAGS, FLOATS, ORDER, Finding, Recording, examine
+from zoo.datasets.episodes import ends_of
 from zoo.datasets.load import load_dataset
 from zoo.datasets.readers import arrays, d4rl
+from zoo.datasets.vocabulary import ALL_NAMES, our_names
 
 STATUS = {"note": 0, "warning": 2, "error": 3}  # exit statuses; 1 is any command's failure
 WIDTH = 80
 COLUMNS = (*FLOATS, *FLAGS)
+D4RL = {"terminations": "terminals", "truncations": "timeouts"}  # names inside the doctor
 
 
 def check(name_or_path: str | Path) -> list[Finding]:
@@ -60,16 +65,15 @@ def _record(source: sources.Source) -> Recording:
     if source.format == "d4rl":
         return _read_hdf5(source.path)
     if source.format == "npz":
-        names = {ours: theirs for theirs, ours in arrays.D4RL_NAMES.items()}
-        columns = {names.get(key, key): column for key, column in arrays.load_npz(source.path).items()}
-        return Recording(source.path.name, _squeezed({key: columns[key] for key in COLUMNS if key in columns}))
+        return _of_columns(source.path.name, arrays.load_npz(source.path), d4rl.FLAGS)
     return _of_dataset(load_dataset(source.name or source.path))
 
 
 def _read_hdf5(path: Path) -> Recording:
     try:
         with h5py.File(path) as file:
-            columns = {key: file[key][()] for key in COLUMNS if isinstance(file.get(key), h5py.Dataset)}
+            keys = {key for key in file if isinstance(file[key], h5py.Dataset) and key in ALL_NAMES}
+            columns: dict[str, Array] = {key: file[key][()] for key in keys}
             attributes = dict(file.attrs)
     except OSError as error:
         raise DatasetValueError(
@@ -77,12 +81,22 @@ def _read_hdf5(path: Path) -> Recording:
         ) from error
     known = d4rl.BY_FILE_NAME.get(path.name)
     ends = d4rl.FLAGS if known is None else known.episode_ends
+    if "episode_ends" in attributes:
+        ends = tuple(str(attributes["episode_ends"]).split())
+    return _of_columns(path.name, columns | attributes, ends)
+
+
+def _of_columns(name: str, values: Mapping[str, Any], episode_ends: tuple[str, ...]) -> Recording:
+    """Columns and bounds of a file, under any of the names that readers know."""
+    columns = {D4RL.get(ours, ours): values[key] for ours, key in our_names(name, values).items()}
+    if "timeouts" not in columns and "episode_ids" in columns and "terminals" in columns:
+        columns["timeouts"] = ends_of(squeeze(columns["episode_ids"])) & ~(squeeze(columns["terminals"]) > 0.5)
     return Recording(
-        path.name,
-        _squeezed(columns),
-        episode_ends=tuple(str(attributes["episode_ends"]).split()) if "episode_ends" in attributes else ends,
-        action_low=attributes.get("action_low", -1.0),
-        action_high=attributes.get("action_high", 1.0),
+        name,
+        _squeezed({key: columns[key] for key in COLUMNS if key in columns}),
+        episode_ends,
+        values.get("action_low", -1.0),
+        values.get("action_high", 1.0),
     )
 
 

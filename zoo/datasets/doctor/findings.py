@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.datasets.checks import TOLERANCE, Array, DatasetError, check_columns
-from zoo.datasets.readers import d4rl
+from zoo.datasets.episodes import JUMP
 
 Severity = Literal["note", "warning", "error"]
 Rows = NDArray[np.int64]
@@ -23,6 +23,7 @@ Rows = NDArray[np.int64]
 ORDER = ("error", "warning", "note")
 FLOATS = ("observations", "actions", "rewards", "next_observations")
 FLAGS = ("terminals", "timeouts")
+NEEDED = ("observations", "actions", "rewards", "terminals")
 SHOWN = 5  # rows named in a finding
 
 STRIDE = 10.0  # a step this many times the 90th percentile of its component is a jump; real Hopper steps reach 6
@@ -105,7 +106,7 @@ def _without_infinities(recording: Recording) -> Recording:
 
 def misshapen(recording: Recording) -> Iterator[Finding]:
     """Missing columns, wrong ranks, unequal lengths: nothing else can be looked at."""
-    missing = [key for key in d4rl.NEEDED if key not in recording.columns]
+    missing = [key for key in NEEDED if key not in recording.columns]
     if missing:
         yield Finding(
             "error",
@@ -416,7 +417,7 @@ def _unmarked(recording: Recording) -> tuple[Rows, Rows]:
     inside = ~ends[:-1]
     obs = recording.columns["observations"].astype(np.float64)
     if "next_observations" in recording.columns:
-        jumps = np.linalg.norm(obs[1:] - recording.columns["next_observations"][:-1], axis=1) > d4rl.JUMP
+        jumps = np.linalg.norm(obs[1:] - recording.columns["next_observations"][:-1], axis=1) > JUMP
     else:
         steps = np.abs(np.diff(obs, axis=0))  # (N - 1, O)
         if not inside.any():

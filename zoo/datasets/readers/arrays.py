@@ -12,21 +12,25 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from zoo.datasets.checks import Array, DatasetKeyError, DatasetNotFoundError, DatasetValueError, as_floats
-from zoo.datasets.dataset import OfflineDataset, Provenance, squeeze
+from zoo.datasets.checks import MATRICES, Array, DatasetNotFoundError, DatasetValueError, as_floats
+from zoo.datasets.dataset import STORED, OfflineDataset, Provenance, squeeze
+from zoo.datasets.episodes import LastRow, ends_of, transitions_of
+from zoo.datasets.vocabulary import check_needed, our_names
 
-NEEDED = ("observations", "actions", "rewards", "next_observations", "terminations", "truncations")
-D4RL_NAMES = {"terminals": "terminations", "timeouts": "truncations"}
-AMBIGUOUS = ("done", "dones")
+BOUNDS = ("action_low", "action_high")
 
 
 @dataclass(frozen=True)
 class Episode:
-    """T steps as a robot records them: one observation more than actions, the last one where it stopped."""
+    """T steps as a robot records them.
 
-    observations: ArrayLike  # (T + 1, O)
+    With T + 1 observations the last one is where it stopped. With T, one for each action, the last row follows
+    the rule of zoo.datasets.episodes: a terminal one is kept, any other left out or kept as last_row says.
+    """
+
+    observations: ArrayLike  # (T + 1, O) or (T, O)
     actions: ArrayLike  # (T, A), env units
     rewards: ArrayLike  # (T,)
     terminations: ArrayLike = False  # (T,), or one flag of the last step: it failed or finished, no future
@@ -41,13 +45,15 @@ def from_episodes(
     env_id: str | None = None,
     provenance: Provenance | None = None,
     warnings: tuple[str, ...] = (),
+    last_row: LastRow = "drop",
 ) -> OfflineDataset:
     """A dataset of whole episodes; one that does not end in a termination is truncated.
 
-    action_space defaults to [-1, 1]^A, observation_space to an unbounded box.
+    action_space defaults to [-1, 1]^A, observation_space to an unbounded box. last_row: of episodes of T observations,
+    see zoo.datasets.episodes.
     Raises DatasetValueError that names the episode, or the row of the joined columns.
     """
-    parts: dict[str, list[Array]] = {key: [] for key in (*NEEDED, "episode_ids")}
+    parts: dict[str, list[Array]] = {key: [] for key in (*STORED, "unknown")}
     for i, episode in enumerate(episodes):
         for key, column in _rows_of(episode, f"{name}: episode {i}").items():
             parts[key].append(column)
@@ -60,27 +66,32 @@ def from_episodes(
         if len(widths) > 1:
             raise DatasetValueError(f"{name}: the episodes' {key} have rows of shapes {widths}, expected one shape.")
         columns[key] = np.concatenate(arrays)
+    unknown = columns.pop("unknown")
+    rows, notes = transitions_of(
+        name, columns, ends_of(columns["episode_ids"]), unknown=unknown, last_row=last_row, cut_at_jumps=False
+    )
     return OfflineDataset.from_arrays(
-        **columns,
+        **rows,
         action_space=action_space,
         observation_space=observation_space,
         name=name,
         env_id=env_id,
         provenance=provenance,
-        warnings=warnings,
+        warnings=warnings + notes,
     )
 
 
 def _rows_of(episode: Episode, owner: str) -> dict[str, Array]:
-    """One episode as transitions, T rows each."""
+    """One episode as transitions, T rows each; unknown (T,): rows whose successor is not in it."""
     obs = as_floats(owner, "observations", episode.observations)
     actions = as_floats(owner, "actions", episode.actions)
     rewards = squeeze(as_floats(owner, "rewards", episode.rewards))
     steps = len(actions) if actions.ndim else 0
-    if obs.ndim != 2 or actions.ndim != 2 or rewards.shape != (steps,) or len(obs) != steps + 1 or not steps:
+    shapes_fit = obs.ndim == 2 and actions.ndim == 2 and rewards.shape == (steps,)
+    if not shapes_fit or len(obs) not in (steps, steps + 1) or not steps:
         raise DatasetValueError(
             f"{owner} has observations {obs.shape}, actions {actions.shape} and rewards {rewards.shape}, expected "
-            "(T + 1, O), (T, A) and (T,) with T >= 1. The last observation is the one after the last action."
+            "(T + 1, O) or (T, O), (T, A) and (T,) with T >= 1. Of T + 1 the last is the one after the last action."
         )
     flags = squeeze(as_floats(owner, "terminations", episode.terminations))
     if flags.shape not in ((), (steps,)) or not np.isfinite(flags).all():
@@ -89,15 +100,15 @@ def _rows_of(episode: Episode, owner: str) -> dict[str, Array]:
         )
     terminations = np.zeros(steps, bool)
     terminations[slice(None) if flags.ndim else -1] = flags > 0.5
-    truncations = np.zeros(steps, bool)
-    truncations[-1] = not terminations[-1]
+    last = np.arange(steps) == steps - 1
     return {
-        "observations": obs[:-1],
+        "observations": obs[:steps],
         "actions": actions,
         "rewards": rewards,
-        "next_observations": obs[1:],
+        "next_observations": np.concatenate([obs[1:], obs[-1:]])[:steps],
         "terminations": terminations,
-        "truncations": truncations,
+        "truncations": last & ~terminations,
+        "unknown": last & ~terminations & (len(obs) == steps),
     }
 
 
@@ -105,51 +116,108 @@ def from_columns(
     columns: Mapping[str, ArrayLike],
     *,
     action_space: Box | None = None,
+    observation_space: Box | None = None,
     name: str = "arrays",
     env_id: str | None = None,
     provenance: Provenance | None = None,
+    last_row: LastRow = "drop",
+    max_episode_steps: int | None = None,
 ) -> OfflineDataset:
-    """A dataset from a dict of columns of N rows in time order, under our names or D4RL's.
+    """A dataset from a dict of columns of N rows in time order, under our names or D4RL's (zoo.datasets.vocabulary).
 
-    Needed are observations, actions, rewards, next_observations, terminations (terminals) and truncations
-    (timeouts); episode_ids are taken where given, other columns are not, and a warning says so.
-    action_space defaults to [-1, 1]^A. Raises DatasetKeyError or DatasetValueError.
+    Needed are observations, actions, rewards and terminations (terminals), and what tells where episodes end:
+    truncations (timeouts), episode_ids, or max_episode_steps. Without next_observations the successor of a row is the
+    next row's observation, and last rows follow the rule of zoo.datasets.episodes with last_row. action_low and
+    action_high, (A,), are the action box where action_space is not given; without either it is [-1, 1]^A. Other columns
+    are not used, and a warning says so. Raises DatasetKeyError or DatasetValueError.
     """
-    renamed = {D4RL_NAMES.get(key, key): values for key, values in columns.items()}
-    if len(renamed) < len(columns):
-        raise DatasetKeyError(f"{name}: {', '.join(columns)} name a column twice. Keep one of each pair.")
-    missing = [key for key in NEEDED if key not in renamed]
-    if missing:
-        raise DatasetKeyError(
-            f"{name} lacks {', '.join(missing)}; it has {', '.join(columns) or 'nothing'}. " + _how_to_supply(renamed)
-        )
-    taken: dict[str, Any] = {key: renamed[key] for key in (*NEEDED, "episode_ids") if key in renamed}
-    unused = sorted(renamed.keys() - taken.keys())
+    keys = our_names(name, columns)
+    check_needed(name, keys, columns, max_episode_steps is not None)
+    raw = {ours: _column(name, ours, columns[key]) for ours, key in keys.items()}
+    if "truncations" not in raw and max_episode_steps is not None:
+        raw["truncations"] = count_timeouts(raw["terminations"] > 0.5, max_episode_steps)
+    elif "truncations" in raw and "episode_ids" in raw:
+        _check_truncations(name, raw)
+    rows, notes = transitions_of(name, raw, last_row=last_row)
+    if unused := sorted(columns.keys() - set(keys.values()) - set(BOUNDS)):
+        notes += (f"columns that no agent uses were left out: {', '.join(unused)}",)
     return OfflineDataset.from_arrays(
-        **taken,
-        action_space=action_space,
+        **rows,
+        action_space=action_space or box_of(name, "action", columns),
+        observation_space=observation_space,
         name=name,
         env_id=env_id,
         provenance=provenance,
-        warnings=(f"columns that no agent uses were left out: {', '.join(unused)}",) if unused else (),
+        warnings=notes,
     )
 
 
-def _how_to_supply(columns: Mapping[str, ArrayLike]) -> str:
-    if any(key in columns for key in AMBIGUOUS):
-        return (
-            "dones cannot tell a failure from a time limit, and the values depend on it: "
-            "store terminations and truncations."
+def _column(owner: str, name: str, values: ArrayLike) -> Array:
+    if name == "episode_ids":
+        ids = squeeze(np.asarray(values))
+        if ids.ndim == 1 and len(ids) and len(np.unique(ids)) < 1 + np.count_nonzero(ids[1:] != ids[:-1]):
+            raise DatasetValueError(
+                f"{owner}: episode_ids come back to an earlier episode: recordings are interleaved. Sort the rows by "
+                "episode and time."
+            )
+        return ids
+    array = as_floats(owner, name, values)
+    return array if name in MATRICES else squeeze(array)
+
+
+def _check_truncations(owner: str, raw: Mapping[str, Array]) -> None:
+    early = np.flatnonzero((raw["truncations"] > 0.5) & ~ends_of(raw["episode_ids"]))
+    if len(early):
+        raise DatasetValueError(
+            f"{owner}: {len(early)} truncations lie inside an episode, the first in row {early[0]}. A truncation ends "
+            "its episode: start a new episode id after it."
         )
-    if "next_observations" not in columns:
-        return "zoo.from_episodes makes next_observations from episodes of T + 1 observations."
-    return "Rename the columns, or store them: all False is a statement too."
 
 
-def read_npz(path: Path, *, action_space: Box | None = None) -> OfflineDataset:
+def count_timeouts(terminals: NDArray[np.bool_], max_episode_steps: int, after_terminal: int = 0) -> NDArray[np.bool_]:
+    """Time-outs by counting steps, (N,). after_terminal: where the counter stands after a terminal row."""
+    if max_episode_steps < 1:
+        raise DatasetValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+    timeouts = np.zeros_like(terminals)
+    step = 0
+    for i, terminal in enumerate(terminals):
+        timeouts[i] = step == max_episode_steps - 1
+        if timeouts[i]:
+            step = 0
+        elif terminal:
+            step = after_terminal
+        else:
+            step += 1
+    return timeouts
+
+
+def box_of(owner: str, kind: str, values: Mapping[str, Any]) -> Box | None:
+    """The box that {kind}_low and {kind}_high state; None where they do not."""
+    low, high = values.get(f"{kind}_low"), values.get(f"{kind}_high")
+    if low is None or high is None:
+        return None
+    low, high = (np.atleast_1d(np.asarray(bound, np.float32)) for bound in (low, high))
+    if low.shape != high.shape or not (low <= high).all():
+        raise DatasetValueError(f"{owner}: {kind}_low {low} and {kind}_high {high} are no box. Mend them.")
+    return Box(low, high)
+
+
+def read_npz(
+    path: Path,
+    *,
+    action_space: Box | None = None,
+    last_row: LastRow = "drop",
+    max_episode_steps: int | None = None,
+) -> OfflineDataset:
     """The columns of an .npz file, as from_columns takes them; the dataset is called by the file's stem."""
-    columns = load_npz(path)
-    return from_columns(columns, action_space=action_space, name=path.stem, provenance={"file": path.name})
+    return from_columns(
+        load_npz(path),
+        action_space=action_space,
+        name=path.stem,
+        provenance={"file": path.name},
+        last_row=last_row,
+        max_episode_steps=max_episode_steps,
+    )
 
 
 def npz_keys(path: Path) -> tuple[str, ...]:

@@ -17,12 +17,21 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from zoo.datasets.checks import Array, DatasetKeyError, DatasetNotFoundError, DatasetValueError, check_columns
-from zoo.datasets.dataset import OfflineDataset, episode_index, squeeze
+from zoo.datasets.checks import (
+    MATRICES,
+    Array,
+    DatasetKeyError,
+    DatasetNotFoundError,
+    DatasetValueError,
+    check_columns,
+)
+from zoo.datasets.dataset import OfflineDataset, squeeze
+from zoo.datasets.episodes import LastRow, cut, ends_of, transitions_of
+from zoo.datasets.readers.arrays import box_of, count_timeouts
+from zoo.datasets.vocabulary import check_needed, our_names
 
 MODES = ("full", "parity")
 SUFFIXES = (".hdf5", ".h5")
-NEEDED = ("observations", "actions", "rewards", "terminals")
 BOUNDS = (
     "action_low",
     "action_high",
@@ -30,7 +39,7 @@ BOUNDS = (
     "observation_high",
 )  # attributes of our writers
 FLAGS = ("terminals", "timeouts")
-JUMP = 1e-6  # distance between a row's successor and the next row above which they are different states
+UNCHECKED = ("episode_ids", "next_observations")  # checked where they are used
 
 MIRROR = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 ULTRA = "https://github.com/ZhengyaoJiang/d4rl/releases/download/public"
@@ -136,19 +145,19 @@ def read_hdf5(
     mode: str | None = None,
     max_episode_steps: int | None = None,
     action_space: Box | None = None,
+    last_row: LastRow = "drop",
 ) -> OfflineDataset:
-    """Read a file in D4RL's HDF5 layout: observations (N, O), actions (N, A), rewards, terminals, timeouts.
+    """Read an HDF5 file of columns: observations (N, O), actions (N, A), rewards, terminals, timeouts, or our names.
 
     mode "parity" gives exactly the rows of d4rl's qlearning_dataset: the successor is the next row of the
     file, so the time-out rows, whose next row belongs to another episode, and the last row are left out.
     Published D4RL scores were computed on these. mode "full" keeps every row whose successor is known: with
-    next_observations in the file that is all of them, without it the rows that parity keeps plus terminal
-    ones on a time limit or at the end of the file. The default is "full" for files with next_observations,
-    because the rows it adds are correct transitions and a time-out row is the only evidence of the states at
-    the limit, and "parity" for all others.
+    next_observations in the file that is all of them; without it last rows follow the rule of
+    zoo.datasets.episodes with last_row. The default is "parity" for D4RL's own files without next_observations,
+    which published scores were computed on, and "full" for all others: no failure at the end of a log is lost.
 
-    A file without timeouts needs max_episode_steps, the environment's time limit, and is otherwise refused:
-    guessing it would bootstrap across episodes. With timeouts the argument is not used. A file named as D4RL
+    A file without timeouts needs episode_ids or max_episode_steps, the environment's time limit, and is otherwise
+    refused: guessing it would bootstrap across episodes. With timeouts the limit is not used. A file named as D4RL
     names it gets that dataset's id, environment and episode rule; any other is called by its stem. What
     zoo.datasets.writers adds as attributes is used: env_id, action_low and action_high, observation_low and
     observation_high, and episode_ends, the keys that end an episode. Without them action_space defaults to
@@ -162,61 +171,41 @@ def read_hdf5(
         raise DatasetNotFoundError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}. Pass the path of an HDF5 file."
         )
-    raw, attributes, boxes = _read_keys(path, with_successors=mode != "parity")
-    check_columns(path.name, raw)
-    mode = mode or ("full" if "next_observations" in raw else "parity")
+    raw, attributes, boxes = _read_keys(path, mode == "parity", max_episode_steps)
+    check_columns(path.name, {key: column for key, column in raw.items() if key not in UNCHECKED})
+    known = path.name in BY_FILE_NAME
+    mode = mode or ("parity" if known and "next_observations" not in raw else "full")
     file = BY_FILE_NAME.get(path.name, D4RLFile(path.stem, "", path.name))
     env_id = attributes.get("env_id", file.env_id)
 
-    terminals = raw["terminals"] > 0.5
-    if "timeouts" in raw:
-        timeouts = raw["timeouts"] > 0.5
+    terminals, ids = raw["terminations"] > 0.5, raw.pop("episode_ids", None)
+    if "truncations" in raw:
+        timeouts = raw["truncations"] > 0.5
     elif max_episode_steps is not None:
-        timeouts = _count_timeouts(terminals, max_episode_steps, after_terminal=1 if mode == "parity" else 0)
+        timeouts = count_timeouts(terminals, max_episode_steps, after_terminal=1 if mode == "parity" else 0)
     else:
-        raise DatasetKeyError(
-            f"{path.name} has no key 'timeouts', so time limits cannot be told from the data. "
-            "Pass max_episode_steps=, the environment's limit (1000 for D4RL's locomotion tasks)."
-        )
+        assert ids is not None  # or _read_keys had refused it
+        timeouts = ends_of(ids) & ~terminals
     flags = {"terminals": terminals, "timeouts": timeouts}
-    ends = np.zeros(len(terminals), dtype=bool)  # (N,)
-    for key in _episode_ends(path, attributes, file):
-        ends |= flags[key]
+    if ids is None:
+        ends = np.zeros(len(terminals), dtype=bool)  # (N,)
+        for key in _episode_ends(path, attributes, file):
+            ends |= flags[key]
+    else:
+        ends = ends_of(ids)
     notes = _notes(file, mode, ends, timeouts)
-    ends[-1] = True
-    if mode == "full" and "next_observations" in raw:
-        jumps = _jumps(raw["observations"], raw["next_observations"])
-        if (jumps & ~ends).any():
-            cuts = np.count_nonzero(jumps & ~ends)
-            notes += (f"{cuts} unmarked episode ends: cut where next_observations is not the next row",)
-        ends |= jumps
-
-    obs = raw["observations"]
     if mode == "parity":
         rows = np.flatnonzero(~timeouts[:-1])
         # A terminal row's successor is the next episode's first, as in d4rl. It is masked, never used.
-        next_obs = obs[rows + 1]
-    elif "next_observations" in raw:
-        rows = np.arange(len(obs))
-        next_obs = raw["next_observations"]
+        raw["next_observations"] = raw["observations"][np.append(np.arange(1, len(terminals)), 0)]
+        columns = cut(raw, raw["next_observations"], terminals, ends | (np.arange(len(ends)) == len(ends) - 1), rows)
+        if len(rows) == 0:
+            raise DatasetValueError(f"{path.name}: parity leaves none of its {len(ends)} rows. Record longer episodes.")
     else:
-        rows = np.flatnonzero(~ends | terminals)
-        # A terminal end repeats its own observation. It is masked, never used.
-        next_obs = obs[np.where(ends[rows], rows, rows + 1)]
-    if len(rows) == 0:
-        raise DatasetValueError(f"{path.name}: {mode} leaves none of its {len(obs)} rows. Record longer episodes.")
-
-    # Episodes that lost all their rows leave no gap in the numbers.
-    _, episode_ids = np.unique(episode_index(ends)[rows], return_inverse=True)
-    last = np.append(np.diff(episode_ids) == 1, True)
+        columns, told = transitions_of(path.name, raw, ends, last_row=last_row)
+        notes += told
     return OfflineDataset.from_arrays(
-        observations=obs[rows],
-        actions=raw["actions"][rows],
-        rewards=raw["rewards"][rows],
-        next_observations=next_obs,
-        terminations=terminals[rows],
-        truncations=last & ~terminals[rows],
-        episode_ids=episode_ids,
+        **columns,
         action_space=action_space or boxes["action"],
         observation_space=boxes["observation"],
         name=file.name,
@@ -226,35 +215,36 @@ def read_hdf5(
             "file": path.name,
             "sha256": _sha256(path),
             "mode": mode,
-            "rows_in_file": len(obs),
+            "rows_in_file": len(terminals),
         },
         warnings=notes,
     )
 
 
 def _read_keys(
-    path: Path, with_successors: bool
+    path: Path, parity: bool, max_episode_steps: int | None
 ) -> tuple[dict[str, Array], dict[str, str | int | float], dict[str, Box | None]]:
-    """The columns that are needed, float32 and squeezed, the file's attributes and boxes. infos/* can be larger."""
+    """The columns that are needed, by our names, the file's attributes and boxes. infos/* can be larger."""
     try:
         with h5py.File(path, "r") as file:
             names: list[str] = []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            missing = [key for key in NEEDED if key not in names]
-            if missing:
-                raise DatasetKeyError(
-                    f"{path.name} lacks {', '.join(missing)}; needed are {', '.join(NEEDED)}. "
-                    f"Found: {', '.join(names[:20]) or 'nothing'}. Rename the keys to D4RL's."
-                )
-            optional = ("timeouts", "next_observations") if with_successors else ("timeouts",)
+            keys = our_names(path.name, names)
+            check_needed(path.name, keys, names, max_episode_steps is not None)
+            if parity:
+                keys.pop("next_observations", None)
             columns = {}
-            for key in (*NEEDED, *(key for key in optional if key in names)):
+            for ours, key in keys.items():
                 if file[key].dtype.kind not in "fiub":
                     raise DatasetValueError(f"{path.name}: {key} holds {file[key].dtype}, expected numbers or bool.")
+                if ours == "episode_ids":
+                    columns[ours] = squeeze(file[key][()])
+                    continue
                 column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
-                columns[key] = column if key in ("observations", "actions", "next_observations") else squeeze(column)
+                columns[ours] = column if ours in MATRICES else squeeze(column)
             attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in BOUNDS}
-            return columns, attributes, {kind: box_of(path, kind, file.attrs) for kind in ("action", "observation")}
+            boxes = {kind: box_of(path.name, kind, file.attrs) for kind in ("action", "observation")}
+            return columns, attributes, boxes
     except OSError as error:
         raise DatasetValueError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, "
@@ -270,19 +260,6 @@ def _plain(value: object) -> str | int | float:
     return value if isinstance(value, (str, int, float)) else str(value)
 
 
-def box_of(path: Path, kind: str, attributes: Mapping[str, Any]) -> Box | None:
-    """The box that the attributes {kind}_low and {kind}_high state; None where they do not."""
-    low, high = attributes.get(f"{kind}_low"), attributes.get(f"{kind}_high")
-    if low is None or high is None:
-        return None
-    low, high = (np.atleast_1d(np.asarray(bound, np.float32)) for bound in (low, high))
-    if low.shape != high.shape or not (low <= high).all():
-        raise DatasetValueError(
-            f"{path.name}: {kind}_low {low} and {kind}_high {high} are no box. Mend the attributes."
-        )
-    return Box(low, high)
-
-
 def _episode_ends(path: Path, attributes: Mapping[str, Any], file: D4RLFile) -> tuple[str, ...]:
     if "episode_ends" not in attributes:
         return file.episode_ends
@@ -292,30 +269,6 @@ def _episode_ends(path: Path, attributes: Mapping[str, Any], file: D4RLFile) -> 
             f"{path.name}: episode_ends must name some of {' '.join(FLAGS)}, got {' '.join(keys)!r}"
         )
     return keys
-
-
-def _jumps(obs: Array, next_obs: Array) -> NDArray[np.bool_]:
-    """Rows whose successor is not the next row, (N,): the episode rule of IQL and FQL. The last row has no
-    next."""
-    return np.append(np.linalg.norm(obs[1:] - next_obs[:-1], axis=1) > JUMP, False)
-
-
-def _count_timeouts(terminals: NDArray[np.bool_], max_episode_steps: int, after_terminal: int) -> NDArray[np.bool_]:
-    """Time-outs by counting steps, (N,). d4rl's counter (parity) is at 1, not 0, after a terminal row it
-    keeps."""
-    if max_episode_steps < 1:
-        raise DatasetValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
-    timeouts = np.zeros_like(terminals)
-    step = 0
-    for i, terminal in enumerate(terminals):
-        timeouts[i] = step == max_episode_steps - 1
-        if timeouts[i]:
-            step = 0
-        elif terminal:
-            step = after_terminal
-        else:
-            step += 1
-    return timeouts
 
 
 def _notes(file: D4RLFile, mode: str, ends: NDArray[np.bool_], timeouts: NDArray[np.bool_]) -> tuple[str, ...]:
