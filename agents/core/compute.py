@@ -23,9 +23,21 @@ def keep_memory() -> None:
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """ "auto" is the GPU if there is one. Raises ValueError for a device that this machine, or the zoo, has not."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:0', got {device!r}") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"agents run on 'cpu' or 'cuda', got device={device!r}; 'auto' takes what there is")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if chosen.type == "cuda" and not count:
+        raise ValueError(f"no CUDA here, got device={device!r}: use 'cpu' or 'auto', or a CUDA build of torch")
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
+        raise ValueError(f"this machine has {count} CUDA devices, counted from 0, got device={device!r}")
+    return chosen
 
 
 def check_precision(precision: str, device: torch.device) -> str:

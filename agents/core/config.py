@@ -1,13 +1,13 @@
-"""Hyper-parameters: checks, sweeps over a population, and the papers' presets."""
+"""Hyper-parameters: checks, and sweeps over a population."""
 
 import dataclasses
+import difflib
 import math
-import tomllib
 from collections.abc import Iterable
-from importlib import resources
-from types import SimpleNamespace
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from types import SimpleNamespace, UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 
 # One number, or one for each member of a population.
@@ -17,6 +17,18 @@ Hyper = float | tuple[float, ...]
 # new transitions; "all": one buffer that begins with the dataset; "part": with its episodes of highest return;
 # "none": new transitions only.
 OnlineBuffer = Literal["half", "all", "part", "none"]
+
+# What other libraries call our fields.
+ELSEWHERE = {
+    "learning_rate": ("actor_lr", "critic_lr"),
+    "lr": ("actor_lr", "critic_lr"),
+    "discount": ("gamma",),
+    "polyak": ("tau",),
+    "policy_freq": ("policy_delay",),
+    "hidden_dims": ("actor_hidden", "critic_hidden"),
+    "net_arch": ("actor_hidden", "critic_hidden"),
+    "gradient_steps": ("updates_per_step",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,31 +49,24 @@ class AgentConfig:
     part_episodes: int = 50  # "part": how many episodes the buffer begins with
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
             if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-            if field.type in (int, "int") and isinstance(value, float):
-                raise TypeError(f"{type(self).__name__}.{field.name} must be a whole number, got {value!r}")
+                object.__setattr__(self, name, value := tuple(value))
+            if not any(_fits(value, kind) for kind in kinds(hint)):
+                kind_names = " or ".join(_kind_name(kind) for kind in kinds(hint))
+                raise TypeError(f"{type(self).__name__}.{name} must be {kind_names}, got {value!r}")
         for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step", "part_episodes"):
             self.check_at_least(name, 1)
         self.check_positive("reward_scale")
         self.check_at_least("learning_starts", 0)
         self.check_between("offline_ratio", 0.0, 1.0)
-        self.check_choices()
 
     def check_at_least(self, name: str, low: float) -> None:
         self._check(name, lambda value: value >= low, f"at least {low}")
 
     def check_between(self, name: str, low: float, high: float) -> None:
         self._check(name, lambda value: low <= value <= high, f"in [{low}, {high}]")
-
-    def check_choices(self) -> None:
-        """Every field typed as a Literal holds one of its values."""
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                choices = ", ".join(repr(choice) for choice in get_args(hint))
-                raise ValueError(f"{type(self).__name__}.{name} must be one of {choices}, got {getattr(self, name)!r}")
 
     @property
     def offline_rows(self) -> int:
@@ -91,8 +96,16 @@ class AgentConfig:
         """A config from names and values; an unknown name raises TypeError and lists the known ones."""
         unknown = sorted(set(settings) - set(cls.names()))
         if unknown:
-            raise TypeError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(cls.names())}")
+            hint = "".join(map(cls.nearest, unknown))
+            raise TypeError(f"{cls.__name__} has no field {', '.join(unknown)}{hint}; it has {', '.join(cls.names())}")
         return cls(**settings)
+
+    @classmethod
+    def nearest(cls, name: str) -> str:
+        """ " (did you mean alpha?)" for a name that no field has; empty where none is near."""
+        meant = [field for field in ELSEWHERE.get(name.lower(), ()) if field in cls.names()]
+        meant = meant or difflib.get_close_matches(name.lower(), cls.names(), n=1, cutoff=0.7)
+        return f" (did you mean {' or '.join(meant)}?)" if meant else ""
 
     def member(self, index: int) -> Self:
         """The config of one member of the population: every sweep replaced by that member's value."""
@@ -134,21 +147,36 @@ def as_values(value: Hyper) -> Iterable[Any]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[str, Any]:
-    """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
+def kinds(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a field's type: float | None is (float, None)."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
-    A dataset's own table wins over its family's ("hopper"). The version suffix of a D4RL name does not count.
-    variant: a table of another name to take instead; where it has a table of the dataset's name inside, that wins.
-    Raises ValueError where there is no such variant.
-    """
-    file = resources.files("zoo.agents") / "presets" / f"{agent.lower()}.toml"
-    tables = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    name = dataset.rsplit("-v", 1)[0]
-    if variant is not None:
-        if variant not in tables:
-            raise ValueError(f"{agent} has no preset {variant!r}; it has {', '.join(tables) or 'none'}")
-        table = tables[variant]
-        return {field: value for field, value in table.items() if not isinstance(value, dict)} | table.get(name, {})
-    if name not in tables:
-        return {}
-    return tables.get(name.split("-", 1)[0], {}) | tables[name]
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a field of this kind may hold the value. Kinds that the table below does not name are not checked."""
+    if get_origin(kind) is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        of = get_args(kind)[0]
+        return isinstance(value, tuple) and all(_fits(item, of) and (of is not int or item >= 1) for item in value)
+    if kind in (int, float):
+        numbers = (int, np.integer) if kind is int else (int, float, np.integer, np.floating)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, kind) if kind in _KINDS else True
+
+
+def _kind_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(kind)))
+    return _KINDS.get(kind, str(kind))
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "none",
+    tuple[int, ...]: "whole numbers from 1 on in brackets, such as (256, 256)",
+    tuple[float, ...]: "one number for each member of the population",
+}

@@ -1,5 +1,6 @@
 """Learner: what every agent is, its state and its batches, and what a paper fills in."""
 
+import warnings
 from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 
 from zoo.agents.core import compute
 from zoo.agents.core.batch import COLUMNS, Batch
-from zoo.agents.core.config import AgentConfig, load_preset
+from zoo.agents.core.config import AgentConfig
 from zoo.agents.core.draws import Draws
 from zoo.agents.core.log import make_logger
 from zoo.agents.core.members import affine
 from zoo.agents.core.optim import Adam
+from zoo.agents.core.presets import Preset, choose_preset
 from zoo.agents.core.replay import Layout, Table, starting_rows
 from zoo.agents.core.spec import Dataset, DataSpec
 from zoo.agents.core.vector import vectorize
@@ -39,9 +41,10 @@ class Learner(nn.Module):
     population: train so many independent members at once; None is one ordinary agent, without a population axis.
     device: "auto" takes the GPU if there is one. precision: "fp32", or "bf16" matrix products where the CPU has them.
     verbose: 1 prints the log. tensorboard_log: folder for TensorBoard and CSV files.
-    preset: a named variant in place of the settings for the dataset's name, such as "simple-ingredients". The attribute
-        says what was taken, and checkpoints keep it: that variant, the dataset's name, or None for the defaults.
-    policy_kwargs, settings: fields of the agent's Config; they win over the preset of the dataset's name.
+    preset: the paper's settings to take, by the name of their dataset ("hopper-medium-v2") or of a variant
+        ("simple-ingredients"). Without it: those of the benchmark that the data are known to be, else the defaults. The
+        attribute says what was taken, None for the defaults, and checkpoints keep it.
+    policy_kwargs, settings: fields of the agent's Config; they win over the preset.
     """
 
     Config: ClassVar[type[AgentConfig]]
@@ -70,8 +73,8 @@ class Learner(nn.Module):
         super().__init__()
         self.spec = dataset if isinstance(dataset, DataSpec) else DataSpec.of(dataset)
         loading = isinstance(dataset, DataSpec) and preset is None  # a checkpoint has its whole config
-        known = {} if loading else load_preset(type(self).__name__, self.spec.name, preset)
-        self.config = self.Config.build(known | (policy_kwargs or {}) | settings)
+        known = Preset(None, {}, ()) if loading else choose_preset(type(self).__name__, self.spec, preset)
+        self.config = self.Config.build(known.settings | (policy_kwargs or {}) | settings)
         self.config.check_population(population)
         self.seed = int(seed)
         self.population = population
@@ -81,9 +84,11 @@ class Learner(nn.Module):
         self.precision = compute.check_precision(precision, self.device)
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
-        self.preset = preset or (self.spec.name if known else None)
-        if verbose and not loading:
-            taken = f"the paper's settings for {self.preset}: {known}"
+        self.preset = known.name
+        for doubt in known.doubts:
+            warnings.warn(doubt, stacklevel=2)
+        if verbose and not loading and not known.doubts:
+            taken = f"the paper's settings for {self.preset}: {known.settings}"
             print(f"{type(self).__name__}:", taken if self.preset else f"no preset for {self.spec.name}: the defaults")
 
         self.hyper = self.config.tensors(self.device, dtype)

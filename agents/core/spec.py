@@ -81,6 +81,12 @@ class DataSpec:
         return cls(**(values | boxes))
 
     @property
+    def benchmark(self) -> str | None:
+        """The benchmark's dataset that these data are known to be, such as hopper-medium-v2."""
+        name = self.provenance.get("benchmark")
+        return None if name is None else str(name)
+
+    @property
     def observation_space(self) -> spaces.Box:
         return spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float32)
 

@@ -34,6 +34,14 @@ def with_suffix(path: str | os.PathLike) -> Path:
     return path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
 
 
+def existing(path: str | os.PathLike) -> Path:
+    """The file that is meant, with or without its suffix. Raises FileNotFoundError."""
+    path = Path(path) if Path(path).exists() else with_suffix(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; agent.save(path) writes one")
+    return path
+
+
 def write_checkpoint(path: str | os.PathLike, config: dict[str, Any], tensors: Tensors) -> Path:
     """Writes the file beside its final place, then renames it. Returns the path, which always ends in .zip."""
     path = with_suffix(path)
@@ -54,9 +62,7 @@ def write_checkpoint(path: str | os.PathLike, config: dict[str, Any], tensors: T
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
     """The config and the tensors of a file. Raises FileNotFoundError, or CheckpointError with the reason."""
-    path = Path(path) if Path(path).exists() else with_suffix(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; agent.save(path) writes one")
+    path = existing(path)
     try:
         with zipfile.ZipFile(path) as file:
             entries = {name: file.read(name) for name in file.namelist()}

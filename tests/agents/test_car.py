@@ -28,7 +28,7 @@ from tests.support.data import (
     whole,
 )
 from zoo.agents import CAR, SPOT
-from zoo.agents.core.config import load_preset
+from zoo.agents.core.presets import load_preset
 from zoo.agents.shared.proposals import Proposals
 from zoo.datasets.dataset import OfflineDataset
 from zoo.evaluation.callbacks import ReferenceReturn

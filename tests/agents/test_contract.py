@@ -295,7 +295,7 @@ def test_of_many_candidates_the_critics_like_the_chosen_better_than_of_one_draw(
 
 @EVERY
 def test_an_unknown_setting_is_refused_with_the_known_ones(cls, data):
-    with pytest.raises(TypeError, match=r"has no field learning_rate; it has batch_size, "):
+    with pytest.raises(TypeError, match=r"has no field learning_rate( \(did you mean .*\?\))?; it has batch_size, "):
         cls(data, learning_rate=1e-3)
 
 

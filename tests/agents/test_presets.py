@@ -1,15 +1,19 @@
 """The papers' per-dataset settings: complete, valid, and found by the dataset's name."""
 
 import json
+import shutil
 import tomllib
 import zipfile
 
+import numpy as np
 import pytest
 
+import zoo
 from tests.support.data import toy_dataset
 from tests.support.paths import ROOT
-from zoo.agents import AGENTS, IQL, PARS, TD3BC
-from zoo.agents.core.config import load_preset
+from zoo.agents import AGENTS, IQL, PARS, TD3BC, TD3BCSA
+from zoo.agents.core.presets import load_preset
+from zoo.datasets.dataset import OfflineDataset
 
 PRESETS = ROOT / "agents" / "presets"
 
@@ -80,18 +84,63 @@ def test_every_table_of_every_preset_file_builds_a_config(cls):
             cls.Config.build(load_preset(cls.__name__, name))
 
 
+def data_of(sizes: tuple[int, int], rewards: float = 0.0, **about) -> OfflineDataset:
+    """Ten random rows with these sizes of observations and actions."""
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(11, sizes[0]))
+    return OfflineDataset.from_arrays(
+        observations[:-1], rng.uniform(-1, 1, (10, sizes[1])), np.full(10, rewards), observations[1:],
+        np.zeros(10, bool), np.arange(10) == 9, **about,
+    )  # fmt: skip
+
+
+def maze(**about) -> OfflineDataset:
+    return data_of((29, 8), provenance={"benchmark": "antmaze-umaze-v2"}, **about)
+
+
+TINY = {"critic_hidden": (4,), "actor_hidden": (4,)}
+
+
 def test_an_agent_takes_the_preset_of_its_dataset_says_so_and_lets_settings_win(capsys):
-    agent = PARS(toy_dataset(name="antmaze-umaze-v2"), critic_hidden=(4,), actor_hidden=(4,), beta=0.5, verbose=1)
+    agent = PARS(maze(), **TINY, beta=0.5, verbose=1)
     assert agent.config.reward_scale == 10_000.0
     assert agent.config.beta == 0.5
     assert "the paper's settings for antmaze-umaze-v2" in capsys.readouterr().out
 
 
+def test_a_name_is_no_evidence_the_defaults_are_used_and_the_preset_is_named():
+    own = data_of((11, 3), name="hopper-medium-replay")
+    with pytest.warns(UserWarning, match=r"not known to be .* defaults .* preset='hopper-medium-replay'"):
+        agent = PARS(own, **TINY)
+    assert (agent.preset, agent.config) == (None, PARS.Config(**TINY))
+    asked = PARS(own, preset="hopper-medium-replay", **TINY)
+    assert (asked.preset, asked.config.q_min) == ("hopper-medium-replay", -166.0)
+    assert PARS(own, preset="hopper-medium-replay-v2", **TINY).config == asked.config
+
+
+def test_the_embedded_set_is_known_by_its_name_and_by_its_bytes(tmp_path):
+    embedded = zoo.load_dataset("hopper-medium-replay")
+    shutil.copy(PRESETS.parents[1] / "zoo/datasets/embedded/hopper-medium-replay.hdf5", tmp_path / "mine.hdf5")
+    copied = zoo.load_dataset(tmp_path / "mine.hdf5")
+    assert PARS(embedded, **TINY).config == PARS(copied, **TINY).config
+    assert PARS(copied, **TINY).preset == "hopper-medium-replay"
+
+
+def test_a_preset_that_contradicts_the_data_says_so():
+    with pytest.warns(UserWarning, match=r"for 11 observations and 3 actions, arrays has 29 and 8"):
+        PARS(data_of((29, 8)), preset="hopper-medium", **TINY)
+    with pytest.warns(UserWarning, match=r"29 observations and 8 actions.* has 3 and 2: the defaults"):
+        assert PARS(data_of((3, 2), provenance={"benchmark": "antmaze-umaze-v2"}), **TINY).preset is None
+    with pytest.warns(UserWarning, match=r"q_min=-166, above .* -3 / \(1 - 0.99\) = -300"):  # by hand
+        PARS(data_of((11, 3), rewards=-3.0), preset="hopper-medium-replay", **TINY)
+    with pytest.warns(UserWarning, match=r"min_return=1800 .* the best of arrays returns 10"):
+        TD3BCSA(data_of((11, 3), rewards=1.0), preset="hopper-medium", actor_hidden=(4,))
+
+
 def test_an_agent_and_its_checkpoint_say_which_preset_was_taken(tmp_path, capsys):
-    small = {"critic_hidden": (4,), "actor_hidden": (4,)}
-    taken = PARS(toy_dataset(name="antmaze-umaze-v2"), **small)
-    variant = PARS(toy_dataset(name="antmaze-umaze-v2"), preset="antmaze", **small)
-    none = PARS(toy_dataset(name="my-robot"), verbose=1, **small)
+    taken = PARS(maze(), **TINY)
+    variant = PARS(maze(), preset="antmaze", **TINY)
+    none = PARS(toy_dataset(name="my-robot"), verbose=1, **TINY)
     assert "PARS: no preset for my-robot: the defaults" in capsys.readouterr().out
     assert (taken.preset, variant.preset, none.preset) == ("antmaze-umaze-v2", "antmaze", None)
     path = variant.save(tmp_path / "variant.zip")

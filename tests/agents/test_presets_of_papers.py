@@ -15,7 +15,7 @@ from tests.support.paper_readers import MAZES, READERS, SENTENCES
 from tests.support.papers import PAPERS, Claim, Items, Table, columns, inverse, number, read_tables, reward
 from tests.support.paths import ROOT
 from zoo.agents import AGENTS
-from zoo.agents.core.config import load_preset
+from zoo.agents.core.presets import load_preset
 
 PRESETS = ROOT / "agents" / "presets"
 with_papers = pytest.mark.skipif(not PAPERS.is_dir(), reason=f"no specifications of the papers at {PAPERS}")

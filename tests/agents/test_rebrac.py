@@ -18,8 +18,8 @@ from tests.support.data import (
     whole,
 )
 from zoo.agents import TD3, TD3BC, Agent, Batch, ReBRAC
-from zoo.agents.core.config import load_preset
 from zoo.agents.core.optim import minimize
+from zoo.agents.core.presets import load_preset
 from zoo.policies import LayerNorm
 
 

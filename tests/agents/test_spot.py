@@ -19,8 +19,8 @@ from tests.support.data import (
     whole,
 )
 from zoo.agents import SPOT, TD3BC
-from zoo.agents.core.config import load_preset
 from zoo.agents.core.optim import minimize
+from zoo.agents.core.presets import load_preset
 from zoo.agents.core.replay import Table
 from zoo.datasets.dataset import OfflineDataset
 from zoo.policies import GaussianDensity

@@ -22,8 +22,8 @@ from tests.support.data import (
     toy_dataset,
 )
 from zoo.agents import TD3BC, TD3BCSA, Batch
-from zoo.agents.core.config import load_preset
 from zoo.agents.core.members import per_member
+from zoo.agents.core.presets import load_preset
 from zoo.agents.core.replay import Table
 from zoo.policies import Coefficient
 

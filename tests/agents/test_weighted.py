@@ -9,7 +9,7 @@ from torch import tensor
 
 from tests.support.data import ACT, LENGTH, OBS, ToyEnv, constant_, tiny, toy_batch, toy_dataset
 from zoo.agents import ASAC, AWAC, IQL
-from zoo.agents.core.config import load_preset
+from zoo.agents.core.presets import load_preset
 from zoo.agents.core.replay import Table
 from zoo.agents.shared.weighted import ExponentialWeights, SoftmaxWeights
 from zoo.datasets.dataset import OfflineDataset

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tests.support.paths import SHARED
 from zoo.agents import AGENTS
-from zoo.agents.core.config import load_preset
+from zoo.agents.core.presets import load_preset
 
 PAPERS = SHARED / "papers"
 

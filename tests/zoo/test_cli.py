@@ -12,7 +12,8 @@ from tests.support.data import ToyEnv, tiny, toy_dataset
 from zoo import TD3BC
 from zoo.cli import demonstration as demo
 from zoo.cli import main as cli
-from zoo.cli.train import grid, parse_settings
+from zoo.cli.arguments import parse_settings, parse_sweep
+from zoo.cli.train import grid
 from zoo.evaluation.callbacks import Evaluation, Point, SaveLatest, read_curve
 from zoo.evaluation.plot import plot_curve
 from zoo.evaluation.rollouts import evaluate, evaluate_members
@@ -90,8 +91,6 @@ def test_a_grid_has_every_combination_for_every_seed():
     assert grid({"alpha": (1, 2), "tau": (3, 4)}, 1) == {"alpha": (1, 1, 2, 2), "tau": (3, 4, 3, 4)}
     assert grid({"alpha": (1, 2)}, 2) == {"alpha": (1, 1, 2, 2)}
     assert grid({}, 3) == {}
-    with pytest.raises(ValueError, match=r"--sweep takes FIELD=.* got alpha=0.5"):
-        grid({"alpha": 0.5}, 1)
 
 
 def test_a_sweep_trains_a_population_with_a_folder_for_each_member(tmp_path, monkeypatch, capsys):
@@ -119,14 +118,71 @@ def test_curve_picture_is_a_png(tmp_path):
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_settings_are_python_values_or_bare_words():
-    assert parse_settings(("alpha=0.5", "critic_hidden=(8, 8)", "critic_norm=after")) == {
+def test_settings_are_read_by_the_type_of_their_field():
+    items = ("Alpha=0.5", "critic_hidden=(8, 8)", "actor_hidden=[4]", "critic_norm=After", "buffer_size=1e3")
+    assert parse_settings(TD3BC.Config, items) == {
         "alpha": 0.5,
         "critic_hidden": (8, 8),
+        "actor_hidden": (4,),
         "critic_norm": "after",
+        "buffer_size": 1000,
     }
-    with pytest.raises(ValueError, match="FIELD=VALUE"):
-        parse_settings(("alpha",))
+    for word, value in {"false": False, "no": False, "TRUE": True, "1": 1}.items():
+        assert parse_settings(TD3BC.Config, (f"normalize_observations={word}",)) == {"normalize_observations": value}
+    assert parse_settings(zoo.PARS.Config, ("q_min=none", "online_alpha=None")) == {"q_min": None, "online_alpha": None}
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("alpha", "FIELD=VALUE"),
+        ("alpha=", "FIELD=VALUE"),
+        ("=1", "FIELD=VALUE"),
+        ("alhpa=1", "did you mean alpha"),
+        ("preset=aspc", "--preset VALUE"),
+        ("Seed=7", "--seed VALUE"),
+        ("population=7", "--population VALUE"),
+    ],
+)
+def test_settings_that_are_none_say_what_is_meant(item, says):
+    with pytest.raises(ValueError, match=says):
+        parse_settings(TD3BC.Config, (item,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"normalize_observations": "false"}, "true or false, got 'false'"),
+        ({"normalize_observations": 1}, "true or false, got 1"),
+        ({"actor_hidden": 256}, r"in brackets, such as \(256, 256\), got 256"),
+        ({"actor_hidden": (0,)}, r"from 1 on .* got \(0,\)"),
+        ({"actor_hidden": ("a",)}, "whole numbers"),
+        ({"batch_size": 2.5}, "a whole number, got 2.5"),
+        ({"batch_size": True}, "a whole number, got True"),
+        ({"alpha": "large"}, "a number or one number for each member of the population, got 'large'"),
+        ({"alpha": None}, "a number"),
+        ({"critic_norm": "sideways"}, "one of 'none', 'before', 'after', got 'sideways'"),
+        ({"alhpa": 1.0}, "did you mean alpha"),
+    ],
+)
+def test_a_config_refuses_a_value_of_another_type(settings, says):
+    with pytest.raises(TypeError, match=says):
+        TD3BC.Config.build(settings)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("seed=(1,2)", "--population 3 are three seeds"),
+        ("actor_hidden=((64,64),(32,32))", "cannot be swept.*critic_lr"),
+        ("alpha=0.5", r"FIELD=\(VALUE,VALUE\)"),
+        ("alpha=()", r"FIELD=\(VALUE,VALUE\)"),
+        ("alpha", r"FIELD=\(VALUE,VALUE\)"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_with_the_reason(item, says):
+    with pytest.raises(ValueError, match=says):
+        parse_sweep(TD3BC.Config, (item,))
 
 
 def test_train_resumes_finetune_evaluate_and_export_go_on_from_its_file(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from zoo.agents import PARS
+from zoo.cli.resuming import begin_run
 from zoo.datasets.dataset import OfflineDataset
 from zoo.datasets.load import load_dataset
 from zoo.evaluation.callbacks import Evaluation, SaveLatest, read_curve
@@ -34,10 +35,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def demonstrate(out: Path, seed: int) -> None:
+def demonstrate(out: Path, seed: int, fresh: bool = False) -> None:
     """Every stage leaves a file in `out`; a stage whose file is there is not repeated."""
     torch.set_num_threads(1)  # a second core helps products this small little, and a busy one holds them up
-    out.mkdir(parents=True, exist_ok=True)
+    stages = {"offline_steps": OFFLINE_STEPS, "online_steps": ONLINE_STEPS}
+    asked = {"command": "zoo demo", "seed": seed, **stages, "settings": SETTINGS}
+    begin_run(out, asked, fresh, earlier_seed(out / "offline.zip"))
     started = time.perf_counter()
     dataset = load_dataset(DATASET)
     print(
@@ -59,6 +62,11 @@ def demonstrate(out: Path, seed: int) -> None:
     print(report(dataset.episode_returns(), offline, online, onnx, latency(policy)))
     print(f"files: {out / 'offline.zip'}, {out / 'finetuned.zip'}, {deploy}/, {picture}")
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def earlier_seed(checkpoint: Path) -> dict[str, int] | None:
+    """What a demo of an earlier version, which wrote no run.json, tells of itself."""
+    return {"seed": PARS.load(checkpoint).seed} if checkpoint.exists() else None
 
 
 def train_offline(dataset: OfflineDataset, path: Path, seed: int, evaluation: Evaluation) -> PARS:

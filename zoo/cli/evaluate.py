@@ -7,12 +7,15 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from zoo.cli.arguments import check_counts
+
 FEW = 20  # episodes that are over before another process would have started
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Returns and scores of a checkpoint, or of an exported folder, over deterministic episodes.
+    """Returns and scores of a checkpoint, or of an exported folder, over deterministic episodes; of a population each
+    member's.
 
     Where its run's evaluations.csv lies beside it: also the last of them, the mean of the last k, and the best.
 
@@ -40,28 +43,31 @@ class Evaluate:
 
 def evaluation_report(command: Evaluate) -> str:
     """Episodes of a checkpoint or an exported bundle, and the curve of its run where evaluations.csv lies beside it."""
-    from zoo.evaluation.callbacks import read_curve
+    from zoo.evaluation.callbacks import member_path, read_curve
     from zoo.evaluation.envs import make_env, recorded_kwargs
     from zoo.evaluation.protocols import environment_note
     from zoo.evaluation.report import curve_summary, episodes_summary, open_policy
     from zoo.evaluation.rollouts import rollouts
 
+    check_counts(command, episodes=1, seed=0, evaluation_samples=1, last=1, workers=1)
     path, episodes, seed = command.path, command.episodes, command.seed
-    if command.last < 1:
-        raise ValueError(f"--last must be at least 1, got {command.last}")
     policy, name, trained_in, provenance, keywords = open_policy(path, command.evaluation_samples)
     env_id = command.env or trained_in
     if env_id is None:
         raise ValueError(f"{path} names no environment; give --env, a Gymnasium id")
     kwargs = {} if command.env else recorded_kwargs(name, provenance)
     workers = 1 if command.workers is None and episodes <= FEW else command.workers
-    result = rollouts(policy, partial(make_env, env_id, **kwargs), episodes, seed, workers=workers, **keywords)
     lines = [f"{path}: {episodes} episodes of {env_id}, reset seeds {seed} to {seed + episodes - 1}"]
-    lines += episodes_summary(name, result)
-    curve_file = path.parent / "evaluations.csv"
-    curve = read_curve(curve_file)
-    if curve:
-        lines += ["", f"{curve_file}: the evaluations during training", *curve_summary(name, curve, command.last)]
+    evaluations = path.parent / "evaluations.csv"
+    population = getattr(policy, "population", None)
+    for member in range(population or 1):
+        one = policy if population is None else policy.member(member)
+        result = rollouts(one, partial(make_env, env_id, **kwargs), episodes, seed, workers=workers, **keywords)
+        lines += [] if population is None else ["", f"member {member} of {population}"]
+        lines += episodes_summary(name, result)
+        curve_file = evaluations if population is None else member_path(evaluations, member)
+        if curve := read_curve(curve_file):
+            lines += ["", f"{curve_file}: the evaluations during training", *curve_summary(name, curve, command.last)]
     note = environment_note(name, env_id)
     if note:
         lines += ["", *textwrap.wrap(f"environment: {env_id}. {note}", 100)]

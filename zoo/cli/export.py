@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from zoo.cli.arguments import check_counts
+
 
 @dataclass(frozen=True)
 class Export:
@@ -35,12 +37,15 @@ class Export:
 def export_report(command: Export) -> str:
     """Exports a checkpoint; returns what was checked and the hash of the contract, as text."""
     from zoo.agents import load
-    from zoo.datasets.load import open_dataset
+    from zoo.datasets.reopen import reopen
     from zoo.evaluation.known import known_scores
     from zoo_robot.disagreement import Disagreement
 
+    check_counts(command, evaluation_samples=1)
+    if command.guard is not None and not 0.0 < command.guard < 1.0:
+        raise ValueError(f"--guard must be a share between 0 and 1, such as 0.999, got {command.guard}")
     agent = load(command.checkpoint)
-    data = None if command.guard is None else open_dataset(command.dataset or agent.spec.name)
+    data = None if command.guard is None else reopen(agent.spec, command.checkpoint, command.dataset)
     samples = command.evaluation_samples
     scores = known_scores(agent, command.checkpoint.parent / "evaluations.csv", samples)
     folder = agent.export_onnx(command.directory, samples, command.contract, scores)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from zoo.cli.arguments import check_counts
+
 
 @dataclass(frozen=True)
 class Finetune:
@@ -14,10 +16,12 @@ class Finetune:
         checkpoint: file of zoo train or agent.save.
         out: folder for the new checkpoint, logs and evaluations.
         steps: environment steps.
-        dataset: for the offline part of the batches; by default the one of the training.
+        dataset: for the offline part of the batches; by default the one of the training, found by its path and hash.
         env: Gymnasium id; by default the dataset's.
         eval_every: environment steps between evaluations and checkpoints.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
+        device: auto, cpu or cuda.
+        fresh: remove the run that is in `out` and begin anew.
     """
 
     checkpoint: Positional[Path]
@@ -27,6 +31,8 @@ class Finetune:
     env: str | None = None
     eval_every: int = 1_000
     workers: int | None = None
+    device: str = "auto"
+    fresh: bool = False
 
     def run(self) -> None:
         print(f"saved {finetune(self)}")
@@ -34,29 +40,45 @@ class Finetune:
 
 def finetune(command: Finetune) -> Path:
     """Returns the path of the new checkpoint."""
+    import hashlib
     from contextlib import closing
     from functools import partial
 
     from zoo.agents import load
-    from zoo.datasets.load import open_dataset
+    from zoo.agents.files.checkpoint import existing
+    from zoo.cli.resuming import begin_run
+    from zoo.datasets.reopen import reopen
     from zoo.evaluation.callbacks import Evaluation, SaveLatest
     from zoo.evaluation.envs import make_env, recorded_kwargs
 
-    out, agent = command.out, load(command.checkpoint)
+    check_counts(command, steps=1, eval_every=1, workers=1)
+    out, agent = command.out, load(command.checkpoint, device=command.device)
+    if agent.population is not None:
+        raise ValueError(
+            f"{command.checkpoint} is a population of {agent.population}: fine-tune its members one by one, "
+            f"{command.checkpoint.parent / 'member_0' / 'final.zip'} and so on"
+        )
     environment = command.env or agent.spec.env_id
     if environment is None:
         raise ValueError(f"{command.checkpoint} names no environment; give --env, a Gymnasium id")
     kwargs = {} if command.env else recorded_kwargs(agent.spec.name, agent.spec.provenance)
-    data = (
-        open_dataset(command.dataset or agent.spec.name)
-        if agent.config.offline_rows or agent.config.buffer_begins_with_data
-        else None
-    )
-    agent.tensorboard_log = str(out / "logs")
-    out.mkdir(parents=True, exist_ok=True)
+    if command.fresh and existing(command.checkpoint).parent.absolute() == out.absolute():
+        raise ValueError(f"--fresh would remove {command.checkpoint} itself: give another --out")
+    needed = agent.config.offline_rows or agent.config.buffer_begins_with_data
+    data = reopen(agent.spec, command.checkpoint, command.dataset) if needed else None
     make = partial(make_env, environment, **kwargs)
+    env = make()
+    asked = {
+        "command": "zoo finetune",
+        "checkpoint": hashlib.sha256(existing(command.checkpoint).read_bytes()).hexdigest(),
+        "env": environment,
+        "env_kwargs": kwargs,
+        "dataset": None if data is None else data.provenance.get("sha256", data.name),
+    }
+    begin_run(out, asked, command.fresh)
+    agent.tensorboard_log = str(out / "logs")
     every = command.eval_every
     with closing(Evaluation(make, every, out / "evaluations.csv", workers=command.workers)) as evaluation:
         callbacks = [SaveLatest(out / "latest.zip", every), evaluation]
-        agent.finetune_online(make(), command.steps, callback=callbacks, progress_bar=True, dataset=data)
+        agent.finetune_online(env, command.steps, callback=callbacks, progress_bar=True, dataset=data)
     return agent.save(out / "final.zip")

@@ -35,6 +35,8 @@ app.command(data, name="data")
 def main() -> None:
     """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
     try:
+        if "" in sys.argv[1:]:
+            raise ValueError(f"argument {sys.argv.index('', 1)} is empty: a variable of the shell without a value?")
         command = app.cli(prog="zoo", description="Offline reinforcement learning: from logs to a robot's policy.")
         command.run()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough

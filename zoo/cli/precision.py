@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from zoo.cli.arguments import check_counts
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -40,6 +42,7 @@ def precision(command: Precision) -> str:
     from zoo.export.precision import figures, table
     from zoo_robot.runtime import OnnxPolicy
 
+    check_counts(command, episodes=0)
     dataset = load_dataset(command.dataset)
 
     def evaluation(policy: OnnxPolicy) -> np.ndarray:

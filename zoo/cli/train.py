@@ -1,8 +1,7 @@
 """zoo train: an agent offline on a dataset."""
 
-import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from zoo.cli.arguments import agent_class, check_counts, parse_settings, parse_sweep
+
 if TYPE_CHECKING:
     from zoo.agents import Agent
 
 Sweep = Annotated[tuple[str, ...], tyro.conf.arg(name="sweep", metavar="FIELD=(VALUE,...)")]
 Settings = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE")]
+MOST_MEMBERS = 10_000  # more are a slip of the finger: no machine of today has room for them
 
 
 @dataclass(frozen=True)
@@ -22,20 +24,23 @@ class Train:
     """Train an agent offline on a dataset.
 
     Args:
-        agent: class name, such as PARS.
+        agent: name, such as PARS.
         dataset: an embedded or D4RL name, the path of an HDF5 file, or a packed folder of zoo data export.
-        out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it.
+        out: folder for checkpoints, logs and evaluations; a run that stopped goes on from it, with equal settings.
         steps: gradient steps, those of an earlier part of the run counted in.
         seed: of weights and batches.
         population: so many independent members at once; with --sweep, so many of each combination.
-        settings: config fields that win over the paper's preset: alpha=0.01 "critic_hidden=(256, 256)".
+        preset: the paper's settings to take, by the name of their dataset or of a variant; by default those of the
+            benchmark that the data are known to be.
+        settings: config fields that win over the preset: alpha=0.01 "critic_hidden=(256, 256)".
         sweep: fields with several values each, "alpha=(0.5,2.5)" "critic_lr=(1e-4,3e-4)"; a member is a combination.
-        eval_every: steps between evaluations, where the environment is installed.
+        eval_every: steps between evaluations, where the environment is installed; there is one at the end too.
         save_every: steps between checkpoints.
         device: auto, cpu or cuda.
         precision: of the matrix products.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
         memory_mb: for the rows of a packed folder; of larger ones batches come from a window that moves over the file.
+        fresh: remove the run that is in `out` and begin anew.
     """
 
     agent: Positional[str]
@@ -44,6 +49,7 @@ class Train:
     steps: int = 100_000
     seed: int = 0
     population: int | None = None
+    preset: str | None = None
     settings: Settings = ()
     sweep: Sweep = ()
     eval_every: int = 5_000
@@ -52,6 +58,7 @@ class Train:
     precision: Literal["fp32", "bf16"] = "fp32"
     workers: int | None = None
     memory_mb: int = 512
+    fresh: bool = False
 
     def run(self) -> None:
         print(f"saved {train(self)}; logs and evaluations are in {self.out}")
@@ -66,26 +73,30 @@ def train(command: Train) -> Path:
     from contextlib import ExitStack, closing
     from functools import partial
 
+    from zoo.agents.core.compute import choose_device
     from zoo.datasets.load import open_dataset
     from zoo.evaluation.callbacks import Evaluation, SaveLatest, member_path
     from zoo.evaluation.envs import make_env
 
-    if command.memory_mb < 1:
-        raise ValueError(f"--memory-mb must be at least 1, got {command.memory_mb}")
+    check_counts(command, steps=1, seed=0, population=1, eval_every=1, save_every=1, workers=1, memory_mb=1)
+    choose_device(command.device)
+    cls = agent_class(command.agent)
+    chosen, swept = parse_settings(cls.Config, command.settings), parse_sweep(cls.Config, command.sweep)
+    if both := sorted(chosen.keys() & swept.keys()):
+        raise ValueError(f"{', '.join(both)}: --set gives one value and --sweep several; give one of the two")
     out, latest, final = command.out, command.out / "latest.zip", command.out / "final.zip"
     data = open_dataset(command.dataset, command.memory_mb * 2**20)
-    learner = begin(command, data, latest)
+    learner = begin(command, cls, data, chosen, swept)
     tell_window(data, learner)
     learner.tensorboard_log = str(out / "logs")
     learner.verbose = 0  # the progress bar shows the losses; the files have all
-    out.mkdir(parents=True, exist_ok=True)
     callbacks: list = [SaveLatest(latest, command.save_every)]
     with ExitStack() as stack:
         if data.env_id is not None:
             make = partial(make_env, learner.spec)
             evaluation = Evaluation(make, command.eval_every, out / "evaluations.csv", workers=command.workers)
             callbacks.append(stack.enter_context(closing(evaluation)))
-        remaining = max(command.steps - learner.num_timesteps, 0)
+        remaining = command.steps - learner.num_timesteps
         learner.learn_offline(data, remaining, callback=callbacks, progress_bar=True)
     for member in range(learner.population or 0):
         learner.member(member).save(member_path(final, member))
@@ -94,32 +105,83 @@ def train(command: Train) -> Path:
     return learner.save(final)
 
 
-def begin(command: Train, data: Any, latest: Path) -> "Agent":
-    """A new agent, or the one of the run's last checkpoint."""
-    from zoo.agents import AGENTS
+def begin(
+    command: Train,
+    cls: "type[Agent]",
+    data: Any,
+    chosen: Mapping[str, Any],
+    swept: Mapping[str, tuple[Any, ...]],
+) -> "Agent":
+    """A new agent, or the one of the run's last checkpoint where the settings are the same. Writes run.json."""
+    from zoo.agents import load
+    from zoo.agents.core.presets import choose_preset
+    from zoo.agents.core.spec import DataSpec
     from zoo.agents.loop.footprint import check_population_fits
+    from zoo.cli.resuming import begin_run, read_record
 
-    if command.agent not in AGENTS:
-        raise ValueError(f"there is no agent {command.agent!r}; choose one of {', '.join(AGENTS)}")
-    cls = AGENTS[command.agent]
-    swept = grid(parse_settings(command.sweep), command.population or 1)
-    population = len(next(iter(swept.values()))) if swept else command.population
-    if latest.exists():
-        learner = cls.load(latest, device=command.device)
+    count = len(list(product(*swept.values()))) if swept else 1
+    population = None if command.population is None and not swept else count * (command.population or 1)
+    if population is not None and population > MOST_MEMBERS:
+        raise ValueError(f"a population of {population:,} members: at most {MOST_MEMBERS:,} can be asked for")
+    settings = dict(chosen) | grid(swept, command.population or 1)
+    spec = DataSpec.of(data)
+    preset = choose_preset(cls.__name__, spec, command.preset)
+    config = cls.Config.build(preset.settings | settings)
+    config.check_population(population)
+    asked = {
+        "command": "zoo train",
+        "agent": cls.__name__,
+        **about_data(spec),
+        "seed": command.seed,
+        "population": population,
+        "precision": command.precision,
+        "preset": preset.name,
+        "config": asdict(config),
+    }
+    latest = command.out / "latest.zip"
+    if latest.exists() and not command.fresh:
+        learner = load(latest, device=command.device)
+        earlier = None if read_record(command.out) else about_agent(learner)
+        begin_run(command.out, asked, command.fresh, earlier)
+        if command.steps < learner.num_timesteps:
+            raise ValueError(
+                f"{latest} has {learner.num_timesteps:,} steps behind it, --steps {command.steps:,} are fewer. Give "
+                "another --out, or --fresh to remove that run and begin anew"
+            )
         print(f"going on from {latest} at step {learner.num_timesteps:,} of {command.steps:,}")
         return learner
-    chosen = parse_settings(command.settings) | swept
     if population is not None:
-        check_population_fits(cls, data, population, command.device, **chosen)
-    return cls(
+        check_population_fits(cls, data, population, command.device, preset=command.preset, **settings)
+    learner = cls(
         data,
         seed=command.seed,
         population=population,
         device=command.device,
         precision=command.precision,
+        preset=command.preset,
         verbose=1,
-        **chosen,
+        **settings,
     )
+    begin_run(command.out, asked, command.fresh)
+    return learner
+
+
+def about_data(spec: Any) -> dict[str, Any]:
+    """What tells a run's data from others; where they lie does not matter."""
+    return {
+        "dataset": spec.name,
+        "transitions": spec.transitions,
+        "action_low": spec.action_low,
+        "action_high": spec.action_high,
+        "sha256": spec.provenance.get("sha256"),
+    }
+
+
+def about_agent(learner: "Agent") -> dict[str, Any]:
+    """The same, of a checkpoint whose run has no run.json. Earlier versions did not keep every hash."""
+    data = {name: value for name, value in about_data(learner.spec).items() if value is not None}
+    own = {"agent": type(learner).__name__, "seed": learner.seed, "population": learner.population}
+    return own | data | {"precision": learner.precision, "config": asdict(learner.config)}
 
 
 def tell_window(data: Any, learner: "Agent") -> None:
@@ -134,28 +196,13 @@ def tell_window(data: Any, learner: "Agent") -> None:
         )
 
 
-def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
-    """("alpha=0.01", "critic_hidden=(256, 256)") to a dict of Python values. Raises ValueError for another form."""
-    settings = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        try:
-            settings[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError) as error:
-            if not equals or not text.isidentifier():
-                raise ValueError(f"--set takes FIELD=VALUE, such as alpha=0.01, got {item!r}") from error
-            settings[name] = text  # a bare word, as in critic_norm=before
-    return settings
-
-
-def grid(sweep: Mapping[str, Any], seeds: int) -> dict[str, Any]:
+def grid(sweep: Mapping[str, tuple[Any, ...]], seeds: int) -> dict[str, Any]:
     """Every combination of the sweeps' values, `seeds` times each: one value for each member of a population.
 
     {"alpha": (1, 2), "tau": (3, 4)} with one seed: {"alpha": (1, 1, 2, 2), "tau": (3, 4, 3, 4)}.
     """
-    for name, values in sweep.items():
-        if not isinstance(values, tuple | list) or not values:
-            raise ValueError(f"--sweep takes FIELD=(VALUE, VALUE, ...), such as alpha=(0.5,2.5), got {name}={values!r}")
+    if not sweep:
+        return {}
     combinations = [values for values in product(*sweep.values()) for _ in range(seeds)]
     return dict(zip(sweep, zip(*combinations, strict=True), strict=True))
 

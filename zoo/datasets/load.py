@@ -1,11 +1,12 @@
 """From a name or a path to the dataset."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gymnasium.spaces import Box
 
-from zoo.datasets import sources
+from zoo.datasets import identity, sources
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import OfflineDataset
 from zoo.datasets.episodes import LastRow
@@ -35,6 +36,17 @@ def load_dataset(
     and ImportError where Minari's or OGBench's package is needed and not installed.
     """
     source = sources.locate(name_or_path)
+    return stamped(read(source, mode, max_episode_steps, last_row, action_space), source)
+
+
+def read(
+    source: sources.Source,
+    mode: str | None,
+    max_episode_steps: int | None,
+    last_row: LastRow,
+    action_space: Box | None,
+) -> OfflineDataset:
+    """The dataset of a source, by the reader of its format. Arguments: load_dataset's."""
     columns: dict[str, Any] = {"max_episode_steps": max_episode_steps, "last_row": last_row}
     if source.format == "d4rl":
         return d4rl.read_hdf5(source.path, mode=mode, action_space=action_space, **columns)
@@ -51,6 +63,17 @@ def load_dataset(
     return ogbench.read_ogbench(source.path, name=source.name, action_space=action_space)
 
 
+def stamped(dataset: OfflineDataset, source: sources.Source) -> OfflineDataset:
+    """With its identity in its provenance: what finds it again, and the benchmark that it is known to be."""
+    origin = identity.origin_of(source, str(dataset.provenance.get("sha256", "")))
+    known = identity.benchmark_of(source, str(origin["sha256"]), dataset)
+    benchmark = {} if known is None else {"benchmark": known}
+    return replace(dataset, provenance={**dataset.provenance, **origin, **benchmark})
+
+
 def open_dataset(name_or_path: str, memory: int = MEMORY) -> OfflineDataset | PackedDataset:
     """What load_dataset takes, or a packed folder. memory: of open_packed."""
-    return open_packed(name_or_path, memory) if is_packed(name_or_path) else load_dataset(name_or_path)
+    if not is_packed(name_or_path):
+        return load_dataset(name_or_path)
+    packed = open_packed(name_or_path, memory)
+    return replace(packed, provenance={**packed.provenance, **identity.origin_of_packed(Path(name_or_path))})

@@ -24,7 +24,14 @@ from zoo.datasets.load import load_dataset
 from zoo.datasets.readers import d4rl, minari
 from zoo.evaluation.scores import REFERENCES
 
-OWN_PROVENANCE = ("file", "sha256", "mode", "rows_in_file")  # of the file that was read, not of the one written
+OWN_PROVENANCE = (
+    "file",
+    "path",
+    "source",
+    "sha256",
+    "mode",
+    "rows_in_file",
+)  # of the file that was read, not of the one written
 
 
 def export(path: str, out: str, format: str) -> str:
