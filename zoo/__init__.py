@@ -3,6 +3,7 @@
 Names are handed on when they are asked for, so that importing a part, such as zoo.datasets, never imports torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from zoo.evaluation.envs import make_env
     from zoo.evaluation.rollouts import Evaluator, evaluate
     from zoo.evaluation.scores import normalized_score
+
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # onnxruntime reads it when it is imported; "0" in the environment wins
 
 __version__ = "0.1.0"
 

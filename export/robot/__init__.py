@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # Python 3.9 reads this file
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from .control import ControlLoop, Limits
     from .disagreement import Disagreement
     from .runtime import OnnxPolicy, PolicyFileError
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for every file of the folder, see runtime.py
 
 # Handed on when they are asked for: a control loop without a policy's file needs no onnxruntime.
 _HOMES = {

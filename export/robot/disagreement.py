@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, see runtime.py
 import onnxruntime
 
 FORMAT = 2  # of the metadata that this file reads

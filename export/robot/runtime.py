@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Otherwise onnxruntime sends the model's metadata, the whole contract, to its makers, and leaves a queue of it in the
+# home folder. It reads this when it is imported. Whoever wants that sets ORT_DISABLE_TELEMETRY=0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 FORMAT = 2  # of the metadata; this file reads the older ones too
