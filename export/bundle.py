@@ -3,29 +3,37 @@
 import hashlib
 import io
 import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.export.files import write_whole
+from zoo.export.files import Lock, whole_folder, written_through
 
+CONTRACT = "contract.json"
 CARD = "CARD.md"  # without a hash: people may add to it
+GRAPHS = ("actor.onnx", "critic.onnx", "policy.onnx", "golden.npz", "report.json")
+ADDED = ("disagreement.onnx", "fp16/policy.onnx", "int8/policy.onnx")  # later, by write_guard and write_variants
 
 
 def add_contract(
     files: Mapping[str, bytes], contract: Mapping[str, Any], report: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """The files with contract.json, which has the SHA-256 of each of them, and CARD.md."""
-    hashes = {
+    whole = {**contract, "files": hashes(files)}
+    return {**files, CARD: card(whole, report).encode(), CONTRACT: as_text(whole)}
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    return {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in files.items()
     }
-    whole = {**contract, "files": hashes}
-    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
-    return {**files, CARD: card(whole, report).encode(), "contract.json": text.encode()}
+
+
+def as_text(contract: Mapping[str, Any]) -> bytes:
+    return (json.dumps(contract, indent=2, allow_nan=False) + "\n").encode()
 
 
 def golden_file(vectors: Mapping[str, np.ndarray]) -> bytes:
@@ -36,14 +44,59 @@ def golden_file(vectors: Mapping[str, np.ndarray]) -> bytes:
 
 
 def place(directory: Path, files: Mapping[str, bytes]) -> None:
-    """All files are whole on the disk, beside the directory, before the first one takes its name."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
-        for name, content in files.items():
-            write_whole(Path(temporary) / name, content)
-        directory.mkdir(exist_ok=True)
-        for name in files:
-            os.replace(Path(temporary) / name, directory / name)
+    """A bundle of exactly these files takes the name `directory`, in one step; an older bundle there is gone with it.
+
+    Raises FileExistsError where the folder has files that no export wrote, InUseError where somebody else writes it.
+    """
+    with Lock(directory):
+        if foreign := foreign_files(directory):
+            raise FileExistsError(
+                f"{directory} has files that no export wrote ({', '.join(foreign[:5])}), and an export replaces the "
+                "whole folder: give it one of its own"
+            )
+        with whole_folder(directory) as folder:
+            put(folder, files)
+
+
+def extend(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Adds files to a bundle, and their hashes to its contract, in one step; without a bundle, the files alone."""
+    with Lock(directory):
+        contract = read_contract(directory)
+        if contract is not None:
+            contract["files"] |= hashes(files)
+            files = {**files, CONTRACT: as_text(contract)}
+        with whole_folder(directory) as folder:
+            if directory.is_dir():
+                shutil.copytree(written_through(directory), folder, symlinks=True, dirs_exist_ok=True)
+            put(folder, files)
+
+
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def read_contract(directory: Path) -> dict[str, Any] | None:
+    """contract.json of a bundle; None where there is none. Raises ValueError for a damaged one."""
+    path = directory / CONTRACT
+    if not path.is_file():
+        return None
+    try:
+        contract: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        contract["files"].keys()
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a contract ({error!r}); export again") from error
+    return contract
+
+
+def foreign_files(directory: Path) -> list[str]:
+    """Files of a folder that are no part of a bundle."""
+    if not directory.is_dir():
+        return []
+    own: Iterable[str] = (CONTRACT, CARD, *GRAPHS, *ADDED)
+    paths = (path for path in directory.rglob("*") if not path.is_dir())
+    return sorted({path.relative_to(directory).as_posix() for path in paths} - set(own))
 
 
 def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:

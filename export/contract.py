@@ -58,6 +58,7 @@ def whole_contract(
         "seed": about.seed,
         "config": config,
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "weights_sha256": weights_sha256(policy),
         "dataset": strict(about.dataset),
         "counters": dict(about.counters),
         "scores": None if scores is None else [checked_score(score) for score in scores],
@@ -69,6 +70,15 @@ def whole_contract(
         "search_noise": getattr(policy.actor, "search_noise", None),  # None: the actor's own distribution
         "versions": {module.__name__: str(module.__version__) for module in (torch, onnx, onnxscript, onnxruntime)},
     }
+
+
+def weights_sha256(policy: Policy) -> str:
+    """Of every parameter and buffer, by name: what tells two policies of the same settings apart."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(policy.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode() + values.tobytes())
+    return digest.hexdigest()
 
 
 def stated_of(policy: Policy, about: Description, stated: Stated | None) -> dict[str, Any]:

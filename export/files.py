@@ -87,7 +87,11 @@ def swap(new: Path, old: Path) -> None:
     elif not exchanged(new, old):
         aside = new.with_name(new.name + ".old")
         os.rename(old, aside)
-        os.rename(new, old)
+        try:
+            os.rename(new, old)
+        except BaseException:
+            os.rename(aside, old)
+            raise
 
 
 def exchanged(one: Path, other: Path) -> bool:

@@ -18,13 +18,14 @@ import torch
 from onnx import helper
 from torch import Tensor
 
+from zoo.export.bundle import extend, read_contract
 from zoo.export.description import Description
-from zoo.export.files import write_whole
 from zoo.export.onnx import BATCHES, GOLDEN, TOLERANCE, ExportError, Graph, Inputs, Methods, cut, describe, draw, trace
 from zoo.policies import Policy, folded
 
 DISAGREEMENT = Graph("disagreement", ("obs", "actions"), "disagreement")
 FILE = "disagreement.onnx"
+SAME_POLICY = ("agent", "seed", "config_sha256", "counters", "dataset", "weights_sha256")
 CHUNK = 4096  # rows at a time; more only takes memory
 
 
@@ -61,13 +62,16 @@ def write_guard(
     quantile: float = 0.999,
     rows: int = 100_000,
 ) -> Path:
-    """Writes disagreement.onnx into the directory of the policy's export, whole or not at all. Returns its path.
+    """Writes disagreement.onnx into the directory of the policy's export, and its hash into the contract there.
+
+    Both in one step. Returns its path.
 
     dataset: the one of the training; at most `rows` of its transitions, evenly spread, set the threshold.
     quantile: the share of them that the guard lets pass. The file also says which share of the actor's own actions in
     the same states it would refuse ("policy_alarms"): look at it before you trust the guard.
-    Raises ValueError for one critic alone, a quantile outside (0, 1), a dataset of other sizes or critics
-    that agree everywhere; ExportError where onnxruntime differs from torch by more than 1e-5 of 1 + max|q|.
+    Raises ValueError for one critic alone, a quantile outside (0, 1), a dataset of other sizes, critics that agree
+    everywhere or a directory that holds another policy; ExportError where onnxruntime differs from torch by more than
+    1e-5 of 1 + max|q|.
     """
     _check(policy, about, dataset, quantile, rows)
     policy = folded(policy).to("cpu", torch.float32).eval().requires_grad_(False)
@@ -80,13 +84,13 @@ def write_guard(
     session = _session(model)
     difference = max(_compare(session, ensemble, batch) for batch in batches.values())
     metadata = describe(policy, about, DISAGREEMENT.method, DISAGREEMENT, 1)
+    _check_owner(Path(directory), metadata)
     metadata["check"]["largest_difference"] = difference
     metadata["calibration"] = calibrate(session, policy, dataset, quantile, rows)
     helper.set_model_props(model, {"zoo": json.dumps(metadata)})
     onnx.checker.check_model(model)
-    path = Path(directory) / FILE
-    write_whole(path, model.SerializeToString())
-    return path
+    extend(Path(directory), {FILE: model.SerializeToString()})
+    return Path(directory) / FILE
 
 
 def calibrate(
@@ -127,6 +131,15 @@ def _check(policy: Policy, about: Description, dataset: Rows, quantile: float, r
     if found != expected:
         raise ValueError(
             f"{dataset.name} has sizes {found}, {about.agent} was trained with {expected}; give its own dataset"
+        )
+
+
+def _check_owner(directory: Path, metadata: dict) -> None:
+    """Raises ValueError where the directory is the bundle of another policy."""
+    contract, own = read_contract(directory) or {}, json.loads(json.dumps(metadata))
+    if different := [key for key in SAME_POLICY if key in contract and contract[key] != own[key]]:
+        raise ValueError(
+            f"{directory} is the bundle of another policy: {', '.join(different)} differ. Export this one first"
         )
 
 

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from zoo.export.files import write_whole
+from zoo.export.bundle import extend
 from zoo_robot.runtime import OnnxPolicy, measure
 
 LAYERS = ("Gemm", "MatMul")
@@ -107,6 +107,7 @@ def integers(path: Path, batches: Iterator[Feeds]) -> onnx.ModelProto:
 def write_variants(directory: Path, observations: np.ndarray, seed: int = 0) -> dict[str, OnnxPolicy]:
     """Writes fp16/policy.onnx and int8/policy.onnx beside the policy.onnx of an export; returns all three, opened.
 
+    Their hashes go into the contract, in the same step.
     observations: (N, O) of the dataset, whose ranges the integers are scaled to; some 2,000 rows of them are used.
     Raises FileNotFoundError or PolicyFileError for the export, ValueError for observations of another size or networks
     too narrow for 8 bits.
@@ -120,13 +121,11 @@ def write_variants(directory: Path, observations: np.ndarray, seed: int = 0) -> 
     path = Path(directory) / "policy.onnx"
     batches = feeds(original, spread(observations, CALIBRATION_ROWS), np.random.default_rng(seed))
     variants = {"fp16": half(path), "int8": integers(path, batches)}
-    policies = {"fp32": original}
     for name, model in variants.items():
         helper.set_model_props(model, {"zoo": json.dumps(original.metadata | {"precision": name})})
-        target = Path(directory) / name / "policy.onnx"
-        write_whole(target, model.SerializeToString())
-        policies[name] = OnnxPolicy(target, providers="cpu")
-    return policies
+    extend(Path(directory), {f"{name}/policy.onnx": model.SerializeToString() for name, model in variants.items()})
+    opened = {name: OnnxPolicy(Path(directory) / name / "policy.onnx", providers="cpu") for name in variants}
+    return {"fp32": original, **opened}
 
 
 def spread(observations: np.ndarray, rows: int) -> np.ndarray:

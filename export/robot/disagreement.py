@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # Python 3.9 reads this file
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, see ru
 import onnxruntime
 
 FORMAT = 2  # of the metadata that this file reads
-SAME_AGENT = ("agent", "seed", "config_sha256", "counters")  # what a policy and its guard have in common
+# What a policy and its guard have in common.
+SAME_AGENT = ("agent", "seed", "config_sha256", "counters", "dataset", "weights_sha256")
 
 
 class GuardFileError(ValueError):
@@ -42,6 +44,7 @@ class Disagreement:
         path = path / "disagreement.onnx" if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(f"no guard at {path}; agent.write_guard(dataset, folder) writes one")
+        _check_hash(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
@@ -77,6 +80,26 @@ class Disagreement:
                 raise ValueError(f"{name} must have shape ({size},), got {row.shape}")
             feeds[name] = row[np.newaxis]
         return float(self.session.run(["disagreement"], feeds)[0][0])
+
+
+def _check_hash(path: Path) -> None:
+    """Raises GuardFileError where the contract beside the file was written for another one."""
+    contract = path.with_name("contract.json")
+    if not contract.is_file():
+        return
+    try:
+        values = json.loads(contract.read_text(encoding="utf-8"))
+        files = values["files"]
+        expected = files[path.name]["sha256"] if path.name in files else None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise GuardFileError(f"{contract} is not a contract ({error!r}); use another copy of the bundle") from error
+    older = expected is None and "weights_sha256" not in values  # guards had no hash then
+    if not older and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise GuardFileError(
+            f"{path} is not the guard that {contract.name} was written for: "
+            f"{'it has no hash of it' if expected is None else 'its SHA-256 differs'}. Write the guard again, or copy "
+            "the whole bundle again"
+        )
 
 
 def _metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str, Any]:

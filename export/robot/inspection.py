@@ -18,6 +18,7 @@ from .runtime import OnnxPolicy, PolicyFileError, measure, open_session
 
 TOLERANCE = 1e-5  # of golden vectors, as at export: in half boxes for actions, in 1 + max|q| for q
 FILES = ("actor.onnx", "critic.onnx", "policy.onnx", "golden.npz")  # those without which nothing can be verified
+UNHASHED = ("contract.json", "CARD.md")
 OF_A_FILE = ("graph", "inputs", "outputs")  # metadata that the contract does not have
 QUANTILES = (0.5, 0.99, 0.999)
 
@@ -66,6 +67,14 @@ def check_files(directory: Path, contract: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(True, f"{name}: its SHA-256 is not the contract's; damaged or of another export")
         else:
             yield Finding(False, f"{name}: as exported")
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        name = path.relative_to(directory).as_posix()
+        if name not in (*files, *UNHASHED):
+            foreign = (
+                path.suffix == ".onnx" and "weights_sha256" in contract
+            )  # files added to older bundles have no hash
+            advice = "not of this export; remove it, or write it again" if foreign else "the contract has no hash of it"
+            yield Finding(foreign, f"{name}: {advice}")
 
 
 def check_golden(directory: Path, contract: dict[str, Any], providers: str) -> Iterator[Finding]:

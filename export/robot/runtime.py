@@ -259,20 +259,26 @@ def _choose(providers: str) -> list[str]:
 
 
 def check_hash(path: Path) -> None:
-    """Raises PolicyFileError where the contract beside a file was written for another content of it."""
-    contract = path.with_name("contract.json")
-    if not contract.is_file():
+    """Raises PolicyFileError where the contract beside a file, or one folder up, was written for another content."""
+    path = path.absolute()
+    for folder in path.parents[:2]:
+        contract = folder / "contract.json"
+        if not contract.is_file():
+            continue
+        name = path.relative_to(folder).as_posix()
+        try:
+            files = json.loads(contract.read_text(encoding="utf-8"))["files"]
+            expected = files[name]["sha256"] if name in files else None
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise PolicyFileError(
+                f"{contract} is not a contract ({error!r}); use another copy of the bundle"
+            ) from error
+        if expected is not None and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise PolicyFileError(
+                f"{path} is not the file that {contract.name} was written for: its SHA-256 differs. It is damaged, or "
+                "of another export; copy the whole bundle again"
+            )
         return
-    try:
-        files = json.loads(contract.read_text(encoding="utf-8"))["files"]
-        expected = files[path.name]["sha256"] if path.name in files else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise PolicyFileError(f"{contract} is not a contract ({error!r}); use another copy of the bundle") from error
-    if expected is not None and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise PolicyFileError(
-            f"{path} is not the file that {contract.name} was written for: its SHA-256 differs. It is damaged, or "
-            "of another export; copy the whole bundle again"
-        )
 
 
 def read_metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str, Any]:

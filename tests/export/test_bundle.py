@@ -1,9 +1,12 @@
 """A bundle: its contract, the card, and what the torch-free commands say of it, whole, damaged and changed."""
 
 import ast
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +19,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.data import toy_dataset
 from tests.support.paths import ROOT
 from zoo.agents import AGENTS, TD3BC, DataSpec
 from zoo.agents.files import description
@@ -23,8 +27,11 @@ from zoo.cli.export import Export, export_report
 from zoo.datasets.load import load_dataset
 from zoo.evaluation.callbacks import Point, append_point
 from zoo.evaluation.known import known_scores
+from zoo.export import files
+from zoo.export.bundle import extend, place
 from zoo.export.contract import ContractError, whole_contract
 from zoo.export.onnx import ACTOR, describe
+from zoo.export.precision import write_variants
 from zoo_robot import inspection
 from zoo_robot.__main__ import main
 from zoo_robot.disagreement import Disagreement
@@ -546,3 +553,123 @@ def test_the_folder_works_copied_under_any_name(bundle, tmp_path):
 
 def test_their_syntax_is_that_of_python_3_9():
     ast.parse(Path(inspection.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+# What is added later, and what does not belong there
+
+
+@functools.cache
+def with_guard(directory: Path, seed: int = 1) -> Path:
+    """A bundle with a guard and the smaller precisions, of an agent of its own data."""
+    data = toy_dataset(seed=seed)
+    agent = TD3BC(data, seed=1, actor_hidden=(64, 64), critic_hidden=(16, 16), batch_size=16).learn_offline(data, 3)
+    agent.export_onnx(directory)
+    agent.write_guard(data, directory, quantile=0.9)
+    write_variants(directory, data.observations)
+    return directory
+
+
+@pytest.fixture
+def guarded(folder, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(with_guard(folder / "guarded"), tmp_path / "deploy"))
+
+
+ADDED_FILES = ["disagreement.onnx", "fp16/policy.onnx", "int8/policy.onnx"]
+
+
+def test_files_that_are_added_are_in_the_contract(guarded):
+    assert sorted(contract_of(guarded)["files"]) == sorted([*HASHED, *ADDED_FILES])
+    assert bad(verify(guarded)) == []
+
+
+@pytest.mark.parametrize("name", ADDED_FILES)
+def test_a_damaged_file_that_was_added_is_found_by_verify_and_by_who_opens_it(guarded, name):
+    content = bytearray((guarded / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (guarded / name).write_bytes(content)
+    assert bad(verify(guarded)) == [f"{name}: its SHA-256 is not the contract's; damaged or of another export"]
+    with pytest.raises(ValueError, match="its SHA-256 differs"):
+        Disagreement(guarded) if name == "disagreement.onnx" else OnnxPolicy(guarded / name)
+
+
+def test_an_export_leaves_no_file_of_an_earlier_one(guarded):
+    make().export_onnx(guarded)
+    assert sorted(path.name for path in guarded.rglob("*")) == sorted([*HASHED, "CARD.md", "contract.json"])
+    assert sorted(contract_of(guarded)["files"]) == HASHED
+
+
+def test_a_guard_of_other_data_is_refused_though_all_settings_are_the_same(folder, guarded):
+    other = with_guard(folder / "other", seed=2)
+    policy = OnnxPolicy(guarded).metadata
+    with pytest.raises(ValueError, match="guards another agent: its weights_sha256"):
+        Disagreement(other, policy=policy)
+    shutil.copy(other / "disagreement.onnx", guarded)
+    with pytest.raises(ValueError, match=r"not the guard that contract\.json was written for: its SHA-256 differs"):
+        Disagreement(guarded, policy=policy)
+
+
+def test_a_guard_is_not_written_into_the_bundle_of_another_policy(bundle):
+    data = toy_dataset()
+    with pytest.raises(ValueError, match=r"is the bundle of another policy: .*weights_sha256 differ"):
+        TD3BC(data, actor_hidden=(8,), critic_hidden=(8,)).write_guard(data, bundle)
+
+
+def test_a_foreign_policy_beside_the_files_fails_verify_and_a_note_does_not(bundle):
+    (bundle / "notes.txt").write_text("left knee replaced")
+    assert bad(verify(bundle)) == []
+    (bundle / "fp16").mkdir()
+    shutil.copy(bundle / "policy.onnx", bundle / "fp16")
+    assert bad(verify(bundle)) == ["fp16/policy.onnx: not of this export; remove it, or write it again"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(bundle):
+    (bundle / "notes.txt").write_text("left knee replaced")
+    before = contract_of(bundle)
+    with pytest.raises(FileExistsError, match=r"has files that no export wrote \(notes.txt\)"):
+        make().export_onnx(bundle)
+    assert contract_of(bundle) == before
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize("change", [place, extend])
+def test_a_bundle_is_never_a_mixture(bundle, folder, monkeypatch, exchange, change):
+    """An error at any call that renames or syncs leaves the old bundle, or the new one."""
+    if not exchange:
+        monkeypatch.setattr(files, "exchanged", lambda one, other: False)
+    old = contract_of(bundle)
+    new = {path.name: path.read_bytes() for path in with_guard(folder / "guarded").iterdir() if path.is_file()}
+    added = new if change is place else {"disagreement.onnx": new["disagreement.onnx"]}
+    for stop in range(60):
+        with monkeypatch.context() as patch:
+            fail_at(patch, stop)
+            with contextlib.suppress(KilledError):
+                change(bundle, added)
+        found = contract_of(bundle)
+        assert [text for text in bad(verify(bundle)) if "fp16" not in text and "int8" not in text] == []
+        if found != old:
+            break
+        assert not (bundle / "disagreement.onnx").exists()
+    assert stop > 5
+    assert "disagreement.onnx" in found["files"]
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+class KilledError(Exception):
+    pass
+
+
+def fail_at(patch: pytest.MonkeyPatch, stop: int) -> None:
+    """The call number `stop` of os.fsync, os.rename and os.replace raises."""
+    count = itertools.count()
+
+    def failing(call):
+        def wrapped(*arguments):
+            if next(count) == stop:
+                raise KilledError
+            return call(*arguments)
+
+        return wrapped
+
+    for name in ("fsync", "rename", "replace"):
+        patch.setattr(os, name, failing(getattr(os, name)))

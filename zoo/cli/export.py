@@ -50,13 +50,14 @@ def export_report(command: Export) -> str:
     scores = known_scores(agent, command.checkpoint.parent / "evaluations.csv", samples)
     folder = agent.export_onnx(command.directory, samples, command.contract, scores)
     report = json.loads((folder / "report.json").read_text())
-    digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
-    lines = [json.dumps(report, indent=2), f"contract.json has the SHA-256 {digest}"]
+    lines = [json.dumps(report, indent=2)]
     if command.guard is not None and data is not None:
         calibration = Disagreement(agent.write_guard(data, folder, command.guard)).metadata["calibration"]
         lines.append(
             f"disagreement.onnx: threshold {calibration['threshold']:.4g}, median {calibration['median']:.4g} on "
             f"{calibration['rows']:,} rows; it refuses the actor in {calibration['policy_alarms']:.2%} of their states"
         )
+    digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
+    lines.append(f"contract.json has the SHA-256 {digest}")
     lines.append(f"exported to {folder}; on the robot: python -m zoo_robot verify {folder}")
     return "\n".join(lines)
