@@ -3,13 +3,15 @@
 Cetin et al. 2024, "Simple Ingredients for Offline Reinforcement Learning", arXiv 2403.13097, section 4.4 and
 algorithms 2 to 4: what AWAC weights is drawn instead. Critics learn as AWAC's, on uniform rows. The actor's rows come
 from a tree of the last known advantages, which starts uniform; an update ends by refreshing those of the rows that it
-saw.
+saw. The advantage is the critics' mean opinion of the data's action less their pessimistic one of the policy's, as in
+the paper's code; its text has one critic on both sides.
 
 Online the tree holds the dataset's rows and the new ones; a new row has the advantage 0 until it is seen.
 """
 
 import dataclasses
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,8 +32,11 @@ class ASACConfig(WeightedConfig):
     policy_std: float | None = 0.2
     per_dimension: bool = True
     pessimism: float | None = 0.5
+    data_value: Literal["aggregate", "mean"] = "mean"
     temperature: Hyper = 0.5
     target_noise_clip: float | None = 0.3
+    actor_gain: float | None = 1.0
+    critic_gain: float | None = math.sqrt(2.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ The actor's loss is linear in alpha, so the gradient has a closed form and needs
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,9 @@ class ASPCConfig(ActorCriticConfig):
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     critic_norm: Norm = "after"
     alpha: Hyper = 2.5  # where the learned scale begins
-    alpha_lr: Hyper = 2e-4  # of raw_alpha, for each actor step: one step of raw_alpha takes alpha_interval times it
+    # Of raw_alpha at the paper's interval of 10, and in proportion at others: as far a way in as many actor steps. 0
+    # freezes the scale where it begins.
+    alpha_lr: Hyper = 2e-3
     alpha_interval: int = 10  # actor steps for each step of raw_alpha
     alpha_lr_steps: int = 1_000_000  # critic steps over which that rate falls to 1 %
     q_memory: Hyper = 0.995  # weight of the old value in the average of mean Q
@@ -47,11 +49,20 @@ class ASPCConfig(ActorCriticConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("alpha", "alpha_lr", "temperature"):
+        for name in ("alpha", "temperature"):
             self.check_positive(name)
+        self.check_at_least("alpha_lr", 0.0)
         for name in ("alpha_interval", "alpha_lr_steps"):
             self.check_at_least(name, 1)
         self.check_between("q_memory", 0.0, 1.0)
+
+    @classmethod
+    def upgrade(cls, settings: dict[str, Any], version: int) -> dict[str, Any]:
+        """Before format 2 alpha_lr was for each actor step, a tenth of the paper's."""
+        rate = settings["alpha_lr"]
+        if version < 2:
+            rate = [10.0 * each for each in rate] if isinstance(rate, list) else 10.0 * rate
+        return settings | {"alpha_lr": rate}
 
 
 class ASPC(ActorCritic):
@@ -83,7 +94,7 @@ class ASPC(ActorCritic):
         steps = max(self.config.alpha_lr_steps // self.alpha_period, 1)
         decay = 0.01 ** min((self.updates // self.alpha_period - 1) / steps, 1.0)
         if self.alpha_due:
-            self.optimizers["alpha"].scale_lr(self.config.alpha_interval * decay)
+            self.optimizers["alpha"].scale_lr(self.config.alpha_interval / 10 * decay)
 
     def phase(self) -> tuple[Hashable, ...]:
         return (*super().phase(), self.alpha_due)

@@ -22,6 +22,7 @@ from zoo.agents.core.draws import dropout_masks
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam, minimize
+from zoo.agents.shared.actor_critic import explore_around
 from zoo.agents.shared.infeasible import infeasible_actions
 from zoo.agents.shared.losses import squared_errors
 from zoo.agents.shared.trust import expectile_loss
@@ -38,8 +39,9 @@ class IQLConfig(WeightedConfig):
     advantage: Literal["value", "policy"] = "value"  # Q - V, or AWAC's: Q less the critics' opinion of the policy
     policy: Literal["gaussian", "deterministic"] = "gaussian"
     dropout: float = 0.0  # of the actor's hidden units, in training
-    orthogonal: bool = True  # initial weights, gain sqrt 2; False: PyTorch's
+    orthogonal: bool = True  # initial weights of every network, with gain sqrt 2; False: actor_gain's and critic_gain's
     cosine_steps: int = 1_000_000
+    exploration_noise: float = 0.03  # online, of a deterministic policy, in half boxes; from its re-runs (CORL)
     return_range: float | None = None  # rewards are scaled so that the data's returns span it, on top of reward_scale
     # PARS's penalty of infeasible actions on the critics:
     infeasible_weight: Hyper = 0.0
@@ -52,7 +54,8 @@ class IQLConfig(WeightedConfig):
         self.check_positive("infeasible_distance")
         self.check_between("expectile", 0.0, 1.0)
         self.check_between("dropout", 0.0, 0.99)
-        self.check_at_least("infeasible_weight", 0.0)
+        for name in ("exploration_noise", "infeasible_weight"):
+            self.check_at_least(name, 0.0)
         if self.return_range is not None:
             self.check_positive("return_range")
         if self.dropout > 0.0 and self.actor_network == "residual":
@@ -81,6 +84,7 @@ class IQL(Weighted):
         return DeterministicActor(*sizes, c.actor_hidden, self.lead, norm=c.actor_norm, network=c.actor_network)
 
     def initialize(self) -> None:
+        super().initialize()
         if self.config.orthogonal:
             for network in (self.actor, self.critic, self.value):
                 orthogonal_(network.trunk, math.sqrt(2.0))
@@ -140,6 +144,12 @@ class IQL(Weighted):
             loss = loss + weight * penalty
             metrics |= {"critic/loss": loss.detach(), "critic/penalty": penalty.detach()}
         return loss, metrics
+
+    def explore(self, observations: Tensor) -> Tensor:
+        """A draw from the policy; around a deterministic one, a step of Gaussian noise."""
+        if self.config.policy == "gaussian":
+            return super().explore(observations)
+        return explore_around(self.policy, observations, self.config.exploration_noise, self.acting)
 
     def actor_masks(self, observations: Tensor) -> list[Tensor]:
         return dropout_masks(self.draws, "dropout", self.config.dropout, observations, self.config.actor_hidden)

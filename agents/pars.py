@@ -33,13 +33,13 @@ class PARSConfig(ActorCriticConfig):
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     critic_norm: Norm = "before"
     n_critics: int = 10
-    reward_scale: Hyper = 10.0  # c_reward; rewards are never shifted
+    reward_scale: Hyper = 10.0  # c_reward; the paper never shifts rewards
     alpha: Hyper = 0.001  # weight of the infeasible-action penalty
     beta: Hyper = 0.01  # weight of cloning
     infeasible_distance: Hyper = 100.0  # L, in half boxes
     infeasible: Literal["all_dims", "any_dim"] = "all_dims"  # any_dim: a random non-empty set of dimensions
     q_min: Hyper | None = None  # for raw rewards; None: the dataset's least reward / (1 - gamma)
-    q_min_scaled: bool = True  # multiply q_min by reward_scale, as the paper's rule does
+    q_min_scaled: bool = True  # q_min follows reward_scale and reward_shift, the paper's rule; False: as it is
     target_subset: int = 2  # S_k_critic
     # Online:
     updates_per_step: int = 20
@@ -52,6 +52,8 @@ class PARSConfig(ActorCriticConfig):
         self.check_positive("infeasible_distance")
         if self.q_min is None and 1.0 in as_values(self.gamma):
             raise ValueError("gamma=1 leaves no default for q_min, reward_min / (1 - gamma): give q_min, or gamma < 1")
+        if self.q_min_scaled and any(as_values(self.reward_shift)) and 1.0 in as_values(self.gamma):
+            raise ValueError("gamma=1 and a reward_shift leave q_min without a value: give q_min_scaled=False")
         for name in ("alpha", "beta"):
             self.check_at_least(name, 0.0)
         for name in ("online_alpha", "online_beta"):
@@ -70,15 +72,28 @@ class PARS(ActorCritic):
 
     def build(self) -> None:
         super().build()
-        h = self.hyper
-        least = self.spec.reward_min / (1.0 - h.gamma) if h.q_min is None else h.q_min
-        self.q_min = (h.reward_scale if h.q_min_scaled else 1.0) * least  # a number, or one for each member (P,)
-        if self.spec.reward_mean < 0.0:
+        self.q_min = self.least_value()
+        h, spec = self.hyper, self.spec
+        average = h.reward_scale * spec.reward_mean + h.reward_shift  # as the targets see it
+        if (torch.as_tensor(average) < 0.0).any():
             warnings.warn(
-                f"PARS expects mostly positive rewards; those of {self.spec.name} average {self.spec.reward_mean:.3g}, "
-                "so its targets would be negative: add a constant to the rewards that makes them positive",
+                f"PARS expects mostly positive rewards; those of {spec.name} average {spec.reward_mean:.3g}, so its "
+                "targets would be negative: give a reward_shift that makes them positive, such as -reward_scale times "
+                f"their least one, {spec.reward_min:.3g}",
                 stacklevel=2,
             )
+
+    def least_value(self) -> float | Tensor:
+        """Q_min in the critics' units, a number or one for each member (P,): the least reward, for ever.
+
+        The paper's rule is reward_scale * reward_min / (1 - gamma); a reward_shift is one more reward in every step.
+        """
+        h = self.hyper
+        least = self.spec.reward_min / (1.0 - h.gamma) if h.q_min is None else h.q_min
+        if not self.config.q_min_scaled:
+            return least
+        shifted = h.reward_shift / (1.0 - h.gamma) if any(as_values(self.config.reward_shift)) else 0.0
+        return h.reward_scale * least + shifted
 
     def initialize(self) -> None:
         final_uniform_(self.critic.trunk, 3e-3)  # small first values: part of the paper's argument

@@ -5,7 +5,8 @@ Nothing holds its actor to the data: on narrow logs its values diverge. It is a 
 data explore.
 
 The preset "simple-ingredients" is the form of Cetin et al. 2024, arXiv 2403.13097: a stochastic policy of a fixed
-deviation, the actor's loss and the target by one pessimistic opinion of all critics, no target actor, no delay.
+deviation, the actor's loss and the target by one pessimistic opinion of all critics, no target actor, no delay, and
+orthogonal initial weights.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
 from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
 from zoo.agents.shared.losses import Targets
-from zoo.policies import Pessimistic, minimum
+from zoo.policies import Pessimistic, minimum, orthogonal_
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +29,17 @@ class TD3Config(ActorCriticConfig):
     actor_critics: Literal["first", "all"] = "first"  # which critics the actor's loss asks
     policy_noise: Hyper = 0.0  # deviation of the action in the actor's loss, in half boxes
     actor_tau: Hyper | None = None  # of the target actor; None: tau. 1: the targets use the actor itself
+    actor_gain: float | None = None  # of orthogonal initial weights, with biases of 0; None: PyTorch's own
+    critic_gain: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("pessimism", "actor_tau"):
             if getattr(self, name) is not None:
                 self.check_at_least(name, 0.0)
+        for name in ("actor_gain", "critic_gain"):
+            if getattr(self, name) is not None:
+                self.check_positive(name)
         self.check_at_least("policy_noise", 0.0)
 
 
@@ -49,6 +55,11 @@ class TD3(ActorCritic):
         super().build()
         self.actor_targets = Targets((self.target_actor, self.actor))  # each may have its own tau
         self.critic_targets = Targets((self.target_critic, self.critic))
+
+    def initialize(self) -> None:
+        for network, gain in ((self.actor, self.config.actor_gain), (self.critic, self.config.critic_gain)):
+            if gain is not None:
+                orthogonal_(network.trunk, gain)
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """-mean Q_1(s, pi(s)); arXiv 1802.09477, algorithm 1."""

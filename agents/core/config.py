@@ -107,6 +107,11 @@ class AgentConfig:
         meant = meant or difflib.get_close_matches(name.lower(), cls.names(), n=1, cutoff=0.7)
         return f" (did you mean {' or '.join(meant)}?)" if meant else ""
 
+    @classmethod
+    def upgrade(cls, settings: dict[str, Any], version: int) -> dict[str, Any]:
+        """The settings of a checkpoint of an older format, in today's units."""
+        return settings
+
     def member(self, index: int) -> Self:
         """The config of one member of the population: every sweep replaced by that member's value."""
         return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in self.sweeps()})

@@ -24,7 +24,7 @@ class Adam(torch.optim.Adam):
         device = self.parameters[0].device
         dtype = torch.float64 if device.type == "cpu" else torch.float32
         self.param_groups[0]["lr"] = torch.tensor(largest, dtype=dtype, device=device)
-        shares = [rate / largest for rate in self.rates]
+        shares = [rate / largest if largest > 0.0 else 1.0 for rate in self.rates]
         self.share = torch.tensor(shares if isinstance(lr, tuple) else shares[0], dtype=torch.float64, device=device)
         self.uneven = min(shares) < 1.0
         self.operands: tuple[list[Tensor], ...] | None = None  # what the kernel takes, from the first step on

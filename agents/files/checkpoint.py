@@ -21,7 +21,7 @@ from torch import Tensor
 
 from zoo.export.files import write_whole
 
-FORMAT = 1
+FORMAT = 2  # 2: ASPC's alpha_lr in the unit of its paper
 Tensors = dict[str, dict[str, Tensor]]  # entry name without suffix -> tensor name -> tensor
 
 

@@ -125,7 +125,7 @@ def load_agent(cls: type[LearnerType], path: str | os.PathLike, device: str | to
         device=device,
         dtype=getattr(torch, config["dtype"]),
         precision=config["precision"],
-        **config["config"],
+        **cls.Config.upgrade(config["config"], config["format"]),
     )
     agent.preset = config.get("preset")  # older checkpoints do not say
     load_agent_tensors(agent, tensors, path)

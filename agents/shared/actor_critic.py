@@ -10,6 +10,7 @@ from torch import Tensor
 from zoo.agents.agent import Agent
 from zoo.agents.core.batch import Batch
 from zoo.agents.core.config import AgentConfig, Hyper
+from zoo.agents.core.draws import Draws
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam, minimize
@@ -176,9 +177,13 @@ class ActorCritic(Agent):
 
     def explore(self, observations: Tensor) -> Tensor:
         """The actor's action plus Gaussian noise, inside the box."""
-        pi = self.actor(self.policy.normalize_observations(observations))
-        noise = self.config.exploration_noise * self.acting.normal("exploration", pi)
-        return self.policy.scale_actions((pi + noise).clamp(-1.0, 1.0))
+        return explore_around(self.policy, observations, self.config.exploration_noise, self.acting)
+
+
+def explore_around(policy: Policy, observations: Tensor, noise: float, draws: Draws) -> Tensor:
+    """The actor's action plus Gaussian noise of this deviation in half boxes, inside the box, (..., B, A)."""
+    pi = policy.actor(policy.normalize_observations(observations))
+    return policy.scale_actions((pi + noise * draws.normal("exploration", pi)).clamp(-1.0, 1.0))
 
 
 def cosine(step: int, horizon: int) -> float:

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from zoo.agents.core.spec import Dataset
+from zoo.agents.shared.segments import segment_ends
 
 
 class ReturnFloor:
-    """Discounted returns to the end of the episode, in the rewards that the update sees.
+    """Discounted returns to the end of the segment, in the rewards that the update sees.
 
-    forever: an episode that did not terminate goes on with its last reward, as a failed search would ("sparse").
+    A terminal ends a segment, also one inside an episode. forever: a segment that did not terminate goes on with its
+    last reward, as a failed search would ("sparse").
     """
 
     def __init__(self, forever: bool, gamma: float, reward_scale: float, reward_shift: float):
@@ -22,8 +24,8 @@ class ReturnFloor:
 
     def of_dataset(self, dataset: Dataset) -> Tensor:
         """Of every row, (N,)."""
-        episodes, terminated = dataset.column("episode_ids"), dataset.column("terminations").astype(bool)
-        return self._to_go(dataset.column("rewards"), np.diff(episodes, append=episodes[-1] + 1) > 0, terminated)
+        terminated = dataset.column("terminations").astype(bool)
+        return self._to_go(dataset.column("rewards"), segment_ends(dataset), terminated)
 
     def of_episode(self, rewards: Tensor, terminated: bool) -> Tensor:
         """Of one whole episode, rewards (n,) in time order -> (n,)."""
@@ -31,7 +33,7 @@ class ReturnFloor:
         return self._to_go(rewards.cpu().numpy(), last, last & terminated).to(rewards)
 
     def _to_go(self, rewards: np.ndarray, last: np.ndarray, terminated: np.ndarray) -> Tensor:
-        """last, terminated: (N,) bool, rows that end an episode, and those that the environment itself ended."""
+        """last, terminated: (N,) bool, rows that end a segment, and those that the environment itself ended."""
         rewards = self.reward_scale * rewards.astype(np.float64) + self.reward_shift
         beyond = np.where(last & ~terminated & self.forever, rewards / (1.0 - self.gamma), 0.0)
         result = np.empty(len(rewards))

@@ -11,35 +11,42 @@ from zoo.agents.core.config import Hyper
 from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.core.spec import Dataset
 from zoo.agents.shared.losses import Targets, squared_errors, td_target
+from zoo.agents.shared.segments import segment_ends, segment_ids
 from zoo.policies import Critic, Value, minimum
 
-# "return": episodes that earn more than a threshold; "success": episodes whose last reward is not the dataset's least;
+# "return": segments that earn more than a threshold; "success": segments whose last reward is not the dataset's least;
 # "iql": transitions whose action is worth at least the state's value in the eyes of an IQL critic; "all": everything.
 Trust = Literal["all", "return", "success", "iql"]
 
 
 def by_return(dataset: Dataset, threshold: float | None) -> np.ndarray:
-    """Rows (N,) bool of the episodes that return more than `threshold`; None: at least what the average one does."""
-    episodes = dataset.column("episode_ids")
-    returns = np.bincount(episodes, weights=dataset.column("rewards").astype(np.float64))
+    """Rows (N,) bool of the segments that return more than `threshold`; None: at least what the average one does."""
+    segments = segment_ids(dataset)
+    returns = np.bincount(segments, weights=dataset.column("rewards").astype(np.float64))
     if threshold is None:
-        return (returns >= returns.mean() - 1e-6 * np.abs(returns).max())[episodes]
+        return (returns >= returns.mean() - 1e-6 * np.abs(returns).max())[segments]
     if not (returns > threshold).any():
         raise ValueError(
             f"no episode of {dataset.name} returns more than min_return={threshold:g}: the best one returns "
             f"{returns.max():.6g}, the average {returns.mean():.6g}. Give a smaller min_return, or trust='iql'"
         )
-    return (returns > threshold)[episodes]
+    return (returns > threshold)[segments]
 
 
 def by_success(dataset: Dataset) -> np.ndarray:
-    """Rows (N,) bool of the episodes that end in success: whose last reward is above the dataset's least one."""
-    episodes, rewards = dataset.column("episode_ids"), dataset.column("rewards")
-    last = np.flatnonzero(np.diff(episodes, append=episodes[-1] + 1))
-    successful = rewards[last] > rewards.min()
+    """Rows (N,) bool of the segments that end in success: whose last reward is above the dataset's least one.
+
+    What a robot does after a success, and before the next one, is another segment.
+    """
+    rewards = dataset.column("rewards")
+    successful = rewards[segment_ends(dataset)] > rewards.min()  # (segments,)
     if not successful.any():
-        raise ValueError(f"no episode of {dataset.name} ends in success: its last rewards are all {rewards.min():g}")
-    return successful[episodes]
+        raise ValueError(
+            f"no segment of {dataset.name} ends in success: the last rewards are all {rewards.min():g}, the least of "
+            "the data. A segment ends at a terminal, a time limit or a jump: mark successes as terminations, or give "
+            "trust='return' or trust='iql'"
+        )
+    return successful[segment_ids(dataset)]
 
 
 class AdvantageFilter(nn.Module):

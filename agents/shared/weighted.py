@@ -21,7 +21,17 @@ from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam
 from zoo.agents.shared.actor_critic import cosine
 from zoo.agents.shared.losses import Targets, squared_errors, td_target
-from zoo.policies import BoxNormal, Critic, DeterministicActor, NormalActor, Pessimistic, Policy, mean, minimum
+from zoo.policies import (
+    BoxNormal,
+    Critic,
+    DeterministicActor,
+    NormalActor,
+    Pessimistic,
+    Policy,
+    mean,
+    minimum,
+    orthogonal_,
+)
 from zoo.policies.critic import Aggregate
 from zoo.policies.mlp import Norm
 from zoo.policies.residual import Network
@@ -53,6 +63,8 @@ class WeightedConfig(AgentConfig):
     data_value: Literal["aggregate", "mean"] = "aggregate"  # the critics' opinion of the data's action
     target_noise_clip: float | None = None  # bound of the next action's deviation from the mean; None: no bound
     cosine_steps: int = 0  # the actor's learning rate falls to 0 over so many offline updates; 0: it is constant
+    actor_gain: float | None = None  # of orthogonal initial weights, with biases of 0; None: PyTorch's own
+    critic_gain: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +74,7 @@ class WeightedConfig(AgentConfig):
             self.check_between(name, 0.0, 1.0)
         for name in ("n_critics", "value_samples"):
             self.check_at_least(name, 1)
-        for name in ("policy_std", "target_noise_clip"):
+        for name in ("policy_std", "target_noise_clip", "actor_gain", "critic_gain"):
             if getattr(self, name) is not None:
                 self.check_positive(name)
         if self.pessimism is not None:
@@ -144,6 +156,9 @@ class Weighted(Agent):
 
     def initialize(self) -> None:
         """Changes the initial parameters where a paper has its own; by default they are PyTorch's."""
+        for network, gain in ((self.actor, self.config.actor_gain), (self.critic, self.config.critic_gain)):
+            if gain is not None:
+                orthogonal_(network.trunk, gain)
 
     @property
     def actor(self) -> NormalActor:

@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import tensor
 
 from tests.support.data import ACT, ToyEnv, assert_same_state, constant_, tiny, toy_batch, toy_dataset
+from tests.support.mazes import walking_on
 from zoo.agents import CQL, CQLSA
 from zoo.agents.core.replay import Table
 from zoo.datasets.dataset import OfflineDataset
@@ -107,6 +108,20 @@ def test_the_floor_is_the_discounted_return_of_the_data_in_the_updates_rewards()
         table = Table.of(data, cql.layout, cql.device, cql.dtype)
         cql.annotate(table, data)
         assert table.column("floor").tolist() == [-6.25, -2.5, 5.0, *failed]
+
+
+@pytest.mark.parametrize(("kind", "afterwards", "never"), [("sparse", -500.0, -500.0), ("dense", -114.978, -226.422)])
+def test_the_floor_ends_at_a_success_inside_an_episode(kind, afterwards, never):
+    """Rewards 10 r - 5. The sums after the success, of 26 and of 60 steps: -5 (1 - 0.99^n) / 0.01, forever or not."""
+    settings = {"gamma": 0.99, "reward_scale": 10.0, "reward_shift": -5.0}
+    data = walking_on()
+    cql = tiny(CQL, data, return_floor=kind, **settings)
+    table = cql.offline_table(data)
+    cql.annotate(table, data)
+    floor = table.column("floor").view(8, 60)
+    assert floor[0, 29:34].tolist() == pytest.approx([-0.05, 5.0, 5.0, 5.0, 5.0], abs=1e-5)
+    assert floor[0, 34].item() == pytest.approx(afterwards, abs=1e-3)
+    assert floor[1, 0].item() == pytest.approx(never, abs=1e-3)
 
 
 def test_the_floor_raises_what_the_policy_proposes_and_nothing_else():

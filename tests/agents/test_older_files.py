@@ -1,12 +1,14 @@
 """Files written by version 0.1 of before the packages were one: they load, and go on as they did."""
 
+import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 import zoo
-from tests.support.data import toy_dataset
+from tests.support.data import tiny, toy_dataset
 from tests.support.paths import VECTORS
 from zoo_robot import Disagreement, OnnxPolicy
 from zoo_robot.inspection import verify
@@ -26,6 +28,21 @@ def test_an_older_checkpoint_acts_and_learns_on_as_it_did(known):
     np.testing.assert_allclose(agent.predict(known["obs"])[0], known["actions"], atol=1e-6)
     agent.learn_offline(toy_dataset(), 3)
     np.testing.assert_allclose(agent.predict(known["obs"])[0], known["actions_after"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("population", "stored", "today"), [(None, 2e-4, 2e-3), (2, [2e-4, 0.0], (2e-3, 0.0))])
+def test_aspcs_rate_of_before_format_2_is_read_in_the_papers_unit(tmp_path, population, stored, today):
+    """It was the rate for each actor step: 2e-4 of the paper's 2e-3, ten actor steps apart."""
+    path = tiny(zoo.ASPC, population=population).save(tmp_path / "aspc")
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    config = json.loads(entries["config.json"])
+    config["format"], config["config"]["alpha_lr"] = 1, stored
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in (entries | {"config.json": json.dumps(config)}).items():
+            file.writestr(name, content)
+    assert zoo.load(path).config.alpha_lr == pytest.approx(today)
+    assert zoo.load(zoo.load(path).save(path)).config.alpha_lr == pytest.approx(today)  # once, and not again
 
 
 def test_an_older_bundle_is_verified_guards_and_acts_as_its_checkpoint(known, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.support.golden import Case, RecordedDraws, cases, networks
+from tests.support.golden import Case, RecordedDraws, cases, networks, of_preset
 from zoo.agents import ASPC, PARS, SPOT, TD3BC, TD3BCSA, Agent, ReBRAC
 
 
@@ -26,79 +26,70 @@ def common(case: Case) -> dict:
 
 
 def td3bc(case: Case) -> Agent:
-    return TD3BC(case.spec(), dtype=torch.float64, alpha=case.hyper["alpha"], **common(case))
+    return of_preset(TD3BC, case.spec(), {"alpha": case.hyper["alpha"]} | common(case))
 
 
 def pars(case: Case) -> Agent:
     h = case.hyper
-    return PARS(
-        case.spec(reward_min=h["r_min"]),
-        dtype=torch.float64,
-        alpha=h["alpha"],
-        beta=h["beta"],
-        reward_scale=h["reward_scale"],
-        infeasible_distance=h["infeasible_L"],
-        target_subset=h["target_subset"],
-        **common(case),
-    )
+    own = {
+        "alpha": h["alpha"],
+        "beta": h["beta"],
+        "reward_scale": h["reward_scale"],
+        "infeasible_distance": h["infeasible_L"],
+        "target_subset": h["target_subset"],
+    }
+    return of_preset(PARS, case.spec(reward_min=h["r_min"]), own | common(case))
 
 
 def rebrac(case: Case) -> Agent:
     h = case.hyper
-    return ReBRAC(
-        case.spec(),
-        dtype=torch.float64,
-        actor_cloning=h["actor_bc_coef"],
-        critic_cloning=h["critic_bc_coef"],
-        actor_norm="after" if h["actor_layer_norm"] else "none",
-        **common(case),
-    )
+    own = {
+        "actor_cloning": h["actor_bc_coef"],
+        "critic_cloning": h["critic_bc_coef"],
+        "actor_norm": "after" if h["actor_layer_norm"] else "none",  # "after" is an option of the official code
+    }
+    return of_preset(ReBRAC, case.spec(), own | common(case), other_form=("actor_norm",))
 
 
 def aspc(case: Case) -> Agent:
     h = case.hyper
-    return ASPC(
-        case.spec(),
-        dtype=torch.float64,
-        alpha=h["alpha_init"],
-        alpha_lr=h["alpha_lr"] / h["alpha_freq"],
-        alpha_interval=h["alpha_freq"],
-        q_memory=h["ema_alpha"],
-        **common(case),
-    )
+    own = {
+        "alpha": h["alpha_init"],
+        "alpha_lr": 10.0 / h["alpha_freq"] * h["alpha_lr"],  # recorded at its own interval
+        "alpha_interval": h["alpha_freq"],
+        "q_memory": h["ema_alpha"],
+    }
+    return of_preset(ASPC, case.spec(), own | common(case))
 
 
 def ssar(case: Case) -> Agent:
+    """The batch brings its own trusted rows. "halfcheetah-medium-expert" is the preset that clones all of them."""
     h = case.hyper
-    return TD3BCSA(
-        case.spec(),
-        dtype=torch.float64,
-        alpha=h["alpha"],
-        coefficient_hidden=case.hidden("coefficient"),
-        coefficient_lr=h["beta_lr"],
-        coefficient_clip=h["beta_grad_clip"],
-        delta=h["expl_noise"],
-        n_start=h["n_start"],
-        n_end=h["n_end"],
-        n_interval=h["update_period"],
-        trust="return" if h["select_actions"] else "all",
-        mask_cloning=h["loosen_bound"],
-        **common(case),
-    )
+    own = {
+        "alpha": h["alpha"],
+        "coefficient_hidden": case.hidden("coefficient"),
+        "coefficient_lr": h["beta_lr"],
+        "coefficient_clip": h["beta_grad_clip"],
+        "delta": h["expl_noise"],
+        "n_start": h["n_start"],
+        "n_end": h["n_end"],
+        "n_interval": h["update_period"],
+        "trust": "return",
+    }
+    dataset = "hopper-medium" if h["loosen_bound"] else "halfcheetah-medium-expert"
+    return of_preset(TD3BCSA, case.spec(), own | common(case), dataset, other_form=("trust",))
 
 
 def spot(case: Case) -> Agent:
     h = case.hyper
-    return SPOT(
-        case.spec(),
-        dtype=torch.float64,
-        density_weight=h["lambd"],
-        dropout=h["actor_dropout"],
-        density_hidden=(case.info["dimensions"]["H"],) * 2,
-        kl_weight=h["beta"],
-        latent_samples=h["num_samples"],
-        **common(case),
-    )
+    own = {
+        "density_weight": h["lambd"],
+        "dropout": h["actor_dropout"],
+        "density_hidden": (case.info["dimensions"]["H"],) * 2,
+        "kl_weight": h["beta"],
+        "latent_samples": h["num_samples"],
+    }
+    return of_preset(SPOT, case.spec(), own | common(case))
 
 
 BUILD = [(name, td3bc) for name in cases("td3_bc*")] + [(name, pars) for name in cases("pars*")]

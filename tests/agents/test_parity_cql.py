@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.golden import Case, RecordedDraws, cases
+from tests.support.golden import Case, RecordedDraws, cases, of_preset
 from zoo.agents import CQL, CQLSA, Agent
 
 
@@ -19,13 +19,14 @@ def settings(case: Case) -> dict:
     h = case.hyper
     assert not h["bc_steps"]
     return {
-        "dtype": torch.float64,
         "actor_hidden": case.hidden("actor"),
         "critic_hidden": case.hidden("critic/0"),
         "n_critics": case.members("critic"),
         "actor_lr": h["policy_lr"],
         "critic_lr": h["qf_lr"],
         "gamma": h["discount"],
+        "reward_scale": 1.0,  # the recorded batch holds the rewards of the update
+        "reward_shift": 0.0,
         "tau": h["soft_target_update_rate"],
         "target_delay": h["target_update_period"],
         "entropy_weight": h["alpha_multiplier"],
@@ -42,22 +43,25 @@ def settings(case: Case) -> dict:
 
 
 def build(case: Case) -> Agent:
+    """The preset of AntMaze has the multiplier, the bounds and the best of several actions in the target."""
     h = case.hyper
     if not case.info["case"].startswith("ssar"):
-        return CQL(case.spec(), **settings(case))
-    return CQLSA(
-        case.spec(),
-        coefficient_hidden=case.hidden("coefficient"),
-        coefficient_lr=h["beta_lr"],
-        coefficient_clip=h["beta_grad_clip"],
-        n_start=h["n_start"],
-        n_end=h["n_end"],
-        n_interval=h["update_period"],
-        trust="all",
-        mask_cloning=h["loosen_bound"],
-        cloning_weight=0.5 if h["antmaze_bc_term"] else 0.0,
-        **settings(case),
-    )
+        dataset = "antmaze-umaze" if h["cql_lagrange"] else "hopper-medium"
+        options = ("gap_max", "backup_entropy")  # of the source, which no preset takes
+        return of_preset(CQL, case.spec(), settings(case), dataset, other_form=options)
+    own = {
+        "coefficient_hidden": case.hidden("coefficient"),
+        "coefficient_lr": h["beta_lr"],
+        "coefficient_clip": h["beta_grad_clip"],
+        "n_start": h["n_start"],
+        "n_end": h["n_end"],
+        "n_interval": h["update_period"],
+        "trust": "all",  # the batch brings its own trusted rows
+        "mask_cloning": h["loosen_bound"],
+        "cloning_weight": 0.5 if h["antmaze_bc_term"] else 0.0,
+    }
+    options = ("trust", "mask_cloning")  # AntMaze's choice of rows with the penalty of the other data
+    return of_preset(CQLSA, case.spec(), own | settings(case), "hopper-medium", other_form=options)
 
 
 def networks(agent: Agent) -> list[tuple]:

@@ -10,11 +10,9 @@ import dataclasses
 import pytest
 import torch
 
-from tests.support.golden import Case, RecordedDraws, cases
+from tests.support.golden import Case, RecordedDraws, cases, of_preset
 from zoo.agents import ASAC, AWAC, IQL, TD3BC, Agent, Batch
 from zoo.agents.core.batch import COLUMNS
-
-SIMPLE = {"policy_std": 0.2, "per_dimension": True, "weights": "softmax", "data_value": "mean"}
 
 
 def common(case: Case) -> dict:
@@ -32,54 +30,42 @@ def common(case: Case) -> dict:
 
 def simple(case: Case) -> dict:
     h = case.hyper
-    return (
-        common(case)
-        | SIMPLE
-        | {
-            "pessimism": h["pessimism_penalty"],
-            "temperature": h["beta"],
-            "value_samples": h["num_value_samples"],
-            "target_noise_clip": h["std_clip"],
-        }
-    )
+    return common(case) | {
+        "pessimism": h["pessimism_penalty"],
+        "policy_std": h["std"],
+        "temperature": h["beta"],
+        "value_samples": h["num_value_samples"],
+        "target_noise_clip": h["std_clip"],
+    }
 
 
 def awac(case: Case) -> Agent:
-    return AWAC(case.spec(), dtype=torch.float64, temperature=case.hyper["awac_lambda"], **common(case))
+    return of_preset(AWAC, case.spec(), {"temperature": case.hyper["awac_lambda"]} | common(case))
 
 
 def mood_awac(case: Case) -> Agent:
-    return AWAC(case.spec(), dtype=torch.float64, policy_mean="tanh", **simple(case))
+    return of_preset(AWAC, case.spec(), simple(case), variant="simple-ingredients")
 
 
 def iql(case: Case) -> Agent:
+    """A deterministic policy is the choice of ASPC's paper for hopper-medium."""
     h = case.hyper
-    return IQL(
-        case.spec(),
-        dtype=torch.float64,
-        expectile=h["iql_tau"],
-        temperature=1.0 / h["beta"],
-        value_hidden=case.hidden("value"),
-        value_lr=h["lr"],
-        cosine_steps=h["max_steps"],
-        policy=h["policy"],
-        log_std_min=-20.0,
-        **common(case),
-    )
+    own = {
+        "expectile": h["iql_tau"],
+        "temperature": 1.0 / h["beta"],
+        "value_hidden": case.hidden("value"),
+        "value_lr": h["lr"],
+        "cosine_steps": h["max_steps"],
+        "log_std_min": -20.0,
+    }
+    variant = "aspc" if h["policy"] == "deterministic" else None
+    return of_preset(IQL, case.spec(), own | common(case), "hopper-medium" if variant else "golden", variant)
 
 
 def mood_iql(case: Case) -> Agent:
     h = case.hyper
-    return IQL(
-        case.spec(),
-        dtype=torch.float64,
-        expectile=h["expectile"],
-        value_hidden=case.hidden("value"),
-        value_lr=h["lr"],
-        advantage="policy",
-        cosine_steps=0,
-        **simple(case),
-    )
+    own = {"expectile": h["expectile"], "value_hidden": case.hidden("value"), "value_lr": h["lr"]}
+    return of_preset(IQL, case.spec(), own | simple(case), variant="simple-ingredients")
 
 
 def networks(agent: Agent) -> list[tuple]:
@@ -163,17 +149,15 @@ def test_asac_updates_are_those_recorded():
     """Rows are drawn from the recorded tree. The source halves the critics' loss; Adam undoes it up to its epsilon."""
     case = Case("mood_asac")
     h = case.hyper
-    agent = ASAC(
-        dataclasses.replace(case.spec(), transitions=len(case.arrays["dataset/rewards"])),
-        dtype=torch.float64,
-        batch_size=case.info["dimensions"]["B"],
-        pessimism=h["pessimism_penalty"],
-        policy_std=h["std"],
-        target_noise_clip=h["std_clip"],
-        temperature=h["beta"],
-        data_value="mean",
-        **common(case),
-    )
+    own = {
+        "batch_size": case.info["dimensions"]["B"],
+        "pessimism": h["pessimism_penalty"],
+        "policy_std": h["std"],
+        "target_noise_clip": h["std_clip"],
+        "temperature": h["beta"],
+    }
+    spec = dataclasses.replace(case.spec(), transitions=len(case.arrays["dataset/rewards"]))
+    agent = of_preset(ASAC, spec, own | common(case))
     load(case, "params", agent)
     data = Batch(**{name: case.arrays[f"dataset/{name}"] for name in COLUMNS})
     table = agent.new_table(len(data.rewards))
@@ -203,17 +187,14 @@ def test_td3bc_in_the_papers_simple_form_has_the_losses_and_gradients_recorded()
     """The source multiplies the loss of TD3+BC by mean|Q| / alpha and halves the critics'."""
     case = Case("mood_td3bc")
     h = case.hyper
-    agent = TD3BC(
-        case.spec(),
-        dtype=torch.float64,
-        preset="simple-ingredients",
-        alpha=1.0 / h["actor_bc_coeff"],
-        pessimism=h["pessimism_penalty"],
-        target_noise=h["std"],
-        policy_noise=h["std"],
-        target_noise_clip=h["std_clip"],
-        **common(case),
-    )
+    own = {
+        "alpha": 1.0 / h["actor_bc_coeff"],
+        "pessimism": h["pessimism_penalty"],
+        "target_noise": h["std"],
+        "policy_noise": h["std"],
+        "target_noise_clip": h["std_clip"],
+    }
+    agent = of_preset(TD3BC, case.spec(), own | common(case), variant="simple-ingredients")
     for step, batch in steps(case, agent):
         agent.target_actor.load_state_dict(agent.actor.state_dict())
         agent.draws = RenamedDraws(case, step)

@@ -1,7 +1,9 @@
 """PARS (arXiv 2507.08761): what must hold of its losses, its infeasible actions and its schedule."""
 
 import math
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import tensor
@@ -191,6 +193,41 @@ def test_gamma_of_one_needs_a_q_min():
     assert agent(gamma=1.0, q_min=-1.0, reward_scale=2.0).q_min == -2.0
     with pytest.raises(ValueError, match="q_min"):
         agent(gamma=1.0)
+
+
+@pytest.mark.parametrize(
+    ("q_min", "shift", "expected"), [(None, 10.0, 0.0), (-100.0, 10.0, 0.0), (-100.0, 5.0, -500.0)]
+)
+def test_q_min_follows_a_shift_of_the_rewards(q_min, shift, expected):
+    """Rewards -1 and 0, times 10: the least one for ever is (10 * -1 + shift) / 0.01."""
+    data = toy_dataset(rewards=np.arange(210) % 2 - 1.0)
+    settings = {"reward_scale": 10.0, "reward_shift": shift, "q_min": q_min}
+    assert tiny(PARS, data, **settings).q_min == pytest.approx(expected, abs=1e-9)
+    if q_min is not None:
+        assert tiny(PARS, data, q_min_scaled=False, **settings).q_min == q_min
+
+
+def test_q_min_of_a_sweep_of_shifts_is_each_members_own():
+    data = toy_dataset(rewards=np.arange(210) % 2 - 1.0)
+    with pytest.warns(UserWarning, match="positive rewards"):
+        pars = tiny(PARS, data, population=2, gamma=0.5, reward_scale=10.0, reward_shift=(0.0, 10.0))
+    assert pars.q_min.tolist() == pytest.approx([-20.0, 0.0])
+    assert pars.member(1).q_min == pytest.approx(0.0)
+
+
+def test_a_shift_leaves_no_q_min_at_gamma_of_one():
+    with pytest.raises(ValueError, match="q_min_scaled=False"):
+        agent(gamma=1.0, q_min=-1.0, reward_shift=1.0)
+    assert agent(gamma=1.0, q_min=-1.0, reward_shift=1.0, q_min_scaled=False).q_min == -1.0
+
+
+def test_rewards_that_a_shift_makes_positive_are_not_warned_about():
+    data = toy_dataset(rewards=[-1.0, *[0.0] * 209])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny(PARS, data, reward_scale=10.0, reward_shift=10.0)
+    with pytest.warns(UserWarning, match="positive rewards"):
+        tiny(PARS, data, population=2, reward_shift=(10.0, 0.0))
 
 
 def test_mostly_negative_rewards_are_warned_about():

@@ -113,6 +113,8 @@ FORMS = (
     "data_value",
     "advantage",
     "orthogonal",
+    "actor_gain",
+    "critic_gain",
     "cosine_steps",
 )
 

@@ -1,12 +1,18 @@
 """Which transitions are trusted: hand-made returns, and an IQL filter on a bandit."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import tensor
 
-from tests.support.data import ACT, LENGTH, OBS, constant_, toy_batch, toy_dataset
+from tests.support.d4rl_files import write_hdf5
+from tests.support.data import ACT, LENGTH, OBS, constant_, tiny, toy_batch, toy_dataset
+from tests.support.mazes import EPISODES, STEPS, walking_on
+from zoo.agents import CQLSA, TD3BCSA
 from zoo.agents.shared.trust import AdvantageFilter, by_return, by_success, expectile_loss
+from zoo.datasets.readers.d4rl import read_hdf5
 
 
 def of_rewards(*each: float):
@@ -60,8 +66,44 @@ def test_success_is_a_last_reward_above_the_least():
         assert episodes(by_success(toy_dataset(rows=28, rewards=rewards + shift))) == [True, False, False, True]
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_what_led_to_a_success_is_trusted_and_not_what_the_robot_did_afterwards(shift):
+    data = walking_on()
+    trusted = by_success(dataclasses.replace(data, rewards=data.rewards + np.float32(shift))).reshape(EPISODES, STEPS)
+    assert trusted.sum() == 136  # four times the rows 0 to 33
+    assert trusted[::2, :34].all()
+
+
+@pytest.mark.parametrize("agent", [TD3BCSA, CQLSA])
+def test_the_papers_settings_for_mazes_learn_from_robots_that_walk_on(agent):
+    data = walking_on("antmaze-umaze-v2")
+    learner = tiny(agent, data)
+    assert learner.config.trust == "success"
+    table = learner.offline_table(data)
+    learner.annotate(table, data)
+    assert table.column("trusted").sum() == 136
+
+
+def test_a_file_of_d4rls_mazes_is_cut_by_the_same_rule(tmp_path):
+    data = walking_on()
+    columns = {name: getattr(data, name) for name in ("observations", "actions", "rewards")}
+    flags = {"terminals": data.terminations, "timeouts": data.truncations}
+    name = "Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed.hdf5"
+    read = read_hdf5(write_hdf5(tmp_path / name, columns | flags))
+    assert read.name == "antmaze-umaze-v2"
+    assert read.num_episodes == EPISODES
+    assert by_success(read).sum() == 136
+
+
+def test_returns_are_those_of_the_segments():
+    """Of a maze: 1 for every way to the goal and every further step there, 0 for the rest."""
+    trusted = by_return(walking_on(), 0.5).reshape(EPISODES, STEPS)
+    assert trusted[::2, :34].all()
+    assert trusted.sum() == 136
+
+
 def test_data_without_a_success_are_refused():
-    with pytest.raises(ValueError, match="no episode of toy ends in success: its last rewards are all -1"):
+    with pytest.raises(ValueError, match="no segment of toy ends in success: the last rewards are all -1"):
         by_success(of_rewards(-1.0, -1.0))
 
 

@@ -152,6 +152,24 @@ def test_rewards_are_scaled_to_the_range_of_the_datas_returns():
     assert iql.scaled_rewards(toy_batch(2)).tolist() == [250.0, 500.0]
 
 
+@pytest.mark.parametrize(("settings", "deviation"), [({}, 0.03), ({"exploration_noise": 0.2}, 0.2)])
+def test_a_deterministic_iql_explores_with_noise_and_acts_without(settings, deviation):
+    iql = agent(IQL, policy="deterministic", **settings)
+    constant_(iql.actor.trunk, 0.0)
+    rows = torch.zeros(20_000, OBS, dtype=torch.float64)
+    explored = iql.policy.normalize_actions(iql.explore(rows))
+    torch.testing.assert_close(explored.std(0), torch.full((ACT,), deviation).double(), rtol=0.03, atol=0.0)
+    torch.testing.assert_close(explored.mean(0), torch.zeros(ACT).double(), rtol=0.0, atol=5e-3)
+    assert torch.equal(iql.policy(rows).unique(dim=0), tensor([[-0.5, 0.25]]).double())
+
+
+def test_a_deterministic_iqls_exploration_stays_in_the_box():
+    iql = agent(IQL, policy="deterministic", exploration_noise=50.0)
+    explored = iql.explore(torch.zeros(50, OBS, dtype=torch.float64))
+    assert explored.amin(0).tolist() == list(iql.spec.action_low)
+    assert explored.amax(0).tolist() == list(iql.spec.action_high)
+
+
 def test_the_penalty_of_infeasible_actions_pulls_to_its_floor():
     batch = toy_batch(2)
     plain, penalised = (agent(IQL, infeasible_weight=w, q_min=-7.0) for w in (0.0, 0.5))
@@ -211,7 +229,8 @@ def test_asac_writes_the_advantages_of_what_it_saw_and_leaves_the_rest():
     seen[batch.leaves] = True
     weights = asac.tree.log_weights
     assert weights[~seen].unique().tolist() == [0.0]
-    assert weights[seen].tolist() == pytest.approx([0.0] * int(seen.sum()), abs=1e-5)  # critics alike for every action
+    # Critics alike for every action: their mean 7/3 of the data's, their pessimistic 4/3 of the policy's, over 0.25.
+    assert weights[seen].tolist() == pytest.approx([4.0] * int(seen.sum()), abs=1e-5)
 
 
 def test_asacs_tree_takes_new_online_rows_in_at_advantage_zero():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tests.support.paths import VECTORS
 from zoo.agents import Agent, Batch, DataSpec
+from zoo.agents.core.config import load_preset
 from zoo.policies import MLP, LayerNorm
 
 PARTS = ("weight", "bias")
@@ -113,6 +114,33 @@ def networks(agent: Agent) -> list[tuple[str, MLP, bool]]:
         ("actor_target", agent.target_actor.trunk, False),
         ("critic_target", agent.target_critic.trunk, True),
     ]
+
+
+def of_preset(
+    cls: type[Agent],
+    spec: DataSpec,
+    settings: dict[str, Any],
+    dataset: str = "golden",
+    variant: str | None = None,
+    other_form: tuple[str, ...] = (),
+) -> Agent:
+    """A float64 agent with a preset's settings, or the defaults, and the numbers and sizes of a recorded case.
+
+    The settings may not choose another form of the algorithm than the preset's (a word, a flag, a None), except for the
+    fields of other_form: else the test would not say that the preset computes what was recorded.
+    """
+    preset = load_preset(cls.__name__, dataset, variant)
+    agent = cls(spec, dtype=torch.float64, **(preset | settings))
+    own = cls.Config.build(preset)
+    for name in set(settings) - set(other_form):
+        mine, presets = getattr(agent.config, name), getattr(own, name)
+        assert mine == presets or (number(mine) and number(presets)), f"{name} is {mine!r}, the preset has {presets!r}"
+    return agent
+
+
+def number(value: Any) -> bool:
+    """Whether a setting is a number, or the widths of layers."""
+    return not isinstance(value, bool) and isinstance(value, int | float | tuple)
 
 
 class RecordedDraws:

@@ -270,9 +270,8 @@ def aspc_common(table: Table) -> Iterator[Claim]:
     yield from claims("ASPC", everywhere, target_noise=noise, target_noise_clip=clip, policy_delay=int(delay))
     yield from claims("ASPC", everywhere, critic_hidden=([int(width)] * int(layers), list), critic_norm=norm)
     yield from claims("ASPC", everywhere, actor_hidden=([int(actor_width)] * int(actor_layers), list), alpha=alpha)
-    # Ours is the rate for each actor step, and falls over critic steps.
-    yield from claims("ASPC", everywhere, alpha_lr=(alpha_lr, lambda rate: rate * interval))
-    yield from claims("ASPC", everywhere, alpha_interval=int(interval))
+    yield from claims("ASPC", everywhere, alpha_lr=alpha_lr, alpha_interval=int(interval))
+    # Ours falls over critic steps.
     yield from claims("ASPC", everywhere, alpha_lr_steps=(float(falls), lambda steps: steps / critic_interval))
     yield from reward_claims("ASPC", everywhere, "raw")
 
