@@ -76,8 +76,8 @@ def test_what_led_to_a_success_is_trusted_and_not_what_the_robot_did_afterwards(
 
 @pytest.mark.parametrize("agent", [TD3BCSA, CQLSA])
 def test_the_papers_settings_for_mazes_learn_from_robots_that_walk_on(agent):
-    data = walking_on("antmaze-umaze-v2")
-    learner = tiny(agent, data)
+    data = walking_on()
+    learner = tiny(agent, data, preset="antmaze-umaze-v2")
     assert learner.config.trust == "success"
     table = learner.offline_table(data)
     learner.annotate(table, data)

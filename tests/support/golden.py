@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.support.paths import VECTORS
 from zoo.agents import Agent, Batch, DataSpec
-from zoo.agents.core.config import load_preset
+from zoo.agents.core.presets import load_preset
 from zoo.policies import MLP, LayerNorm
 
 PARTS = ("weight", "bias")

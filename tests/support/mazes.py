@@ -8,7 +8,7 @@ EPISODES, STEPS = 8, 60
 SUCCESSES = slice(30, 34)  # rows of every second episode: reward 1, terminal
 
 
-def walking_on(name: str = "maze") -> OfflineDataset:
+def walking_on() -> OfflineDataset:
     """Eight episodes of 60 steps, ended by a time limit. In four the robot is at the goal from row 30 to row 33."""
     rewards = np.zeros((EPISODES, STEPS))
     rewards[::2, SUCCESSES] = 1.0
@@ -23,5 +23,5 @@ def walking_on(name: str = "maze") -> OfflineDataset:
         terminations=rewards.reshape(-1),
         truncations=limit.reshape(-1),
         episode_ids=np.repeat(np.arange(EPISODES), STEPS),
-        name=name,
+        name="maze",
     )
