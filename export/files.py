@@ -169,15 +169,16 @@ def _locked_folder(target: Path) -> tuple[Path, int]:
 class Lock:
     """The right to write an output for as long as it takes; with Lock(path): ... Ends with release or the process.
 
-    A file `.name.lock` beside the output, whose content says whose it is. Raises InUseError where another process, or
+    file: the one that is locked, whose content says whose it is; by default `.name.lock` beside the output. Raises
+    InUseError where another process, or
     another Lock of this one, has it; PermissionError where the folder cannot be written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, file: Path | None = None):
         path = written_through(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.descriptor = -1
-        self.file = path.with_name(f".{path.name}.lock")
+        self.file = file or path.with_name(f".{path.name}.lock")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         self.descriptor = _locked_file(path, self.file)
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

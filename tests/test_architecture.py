@@ -27,7 +27,7 @@ FOLDERS = {
     "agents/files": ({"torch", "safetensors"}, ("zoo.export", "zoo.agents.core", "zoo.agents.files")),
     "agents/loop": (
         {"torch", "numpy", "gymnasium", "stable_baselines3", "tqdm"},
-        ("zoo.agents.core", "zoo.agents.files", "zoo.agents.loop"),
+        ("zoo.agents.core", "zoo.agents.files", "zoo.agents.loop", "zoo.export.stopping"),
     ),
     "agents/shared": (
         {"torch", "numpy"},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from tqdm import tqdm
 from zoo.agents.core.learner import Learner, Metrics
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.files.saving import save_agent
+from zoo.export.stopping import Interrupt, Stopped, interruptible
 
 
 @contextmanager
@@ -27,7 +26,8 @@ def running(
 ) -> Iterator[Run]:
     """The surroundings of one call of learn_offline or finetune_online.
 
-    Ctrl-C lets the step in progress end, then writes a checkpoint and raises KeyboardInterrupt that says where.
+    Ctrl-C, SIGTERM and SIGHUP let the step in progress end, then write a checkpoint and raise Stopped, a
+    KeyboardInterrupt that says where. A second signal does not wait.
     """
     bar = tqdm(total=total, unit="step", disable=not progress_bar, dynamic_ncols=True)
     with bar, interruptible() as interrupt, some_env(agent):
@@ -37,7 +37,7 @@ def running(
         run.callback.on_training_end()
     if interrupt.requested:
         path = save_agent(agent, Path(agent.logger.get_dir() or ".") / f"{type(agent).__name__}_interrupted.zip")
-        raise KeyboardInterrupt(f"stopped after {run.steps} of {total} steps; the agent is saved in {path}")
+        raise Stopped(f"stopped after {run.steps} of {total} steps; the agent is saved in {path}", interrupt.requested)
 
 
 class Run:
@@ -61,6 +61,16 @@ class Run:
             self.log(metrics)
         return go_on and not self.interrupt.requested
 
+    def prepared(self) -> bool:
+        """Called after every step of a preparation, which is no step of a callback's clock; False ends it.
+
+        A callback that has on_preparation_step is told, such as SaveLatest.
+        """
+        for callback in flat(self.callback):
+            if hasattr(callback, "on_preparation_step"):
+                callback.on_preparation_step()
+        return not self.interrupt.requested
+
     def log(self, metrics: Metrics) -> None:
         logger, now = self.agent.logger, time.perf_counter()
         values = {name: value.tolist() for name, value in metrics.items()}
@@ -77,32 +87,6 @@ class Run:
         self.logged = now
         losses = {name: float(np.mean(value)) for name, value in values.items() if name.endswith("/loss")}
         self.bar.set_postfix({name.removesuffix("/loss"): f"{value:.3g}" for name, value in losses.items()})
-
-
-class Interrupt:
-    """Whether Ctrl-C was pressed. A second one does not wait."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __call__(self, *_: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-@contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """Ctrl-C sets a mark instead of tearing an update apart; only the main thread can do that."""
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
@@ -126,6 +110,15 @@ def init_callback(agent: Learner, callback: MaybeCallback) -> BaseCallback:
         callback = ConvertCallback(callback)
     callback.init_callback(agent)  # type: ignore[arg-type]
     return callback
+
+
+def flat(callback: BaseCallback) -> Iterator[BaseCallback]:
+    """A callback, or those of a list of lists."""
+    if isinstance(callback, CallbackList):
+        for each in callback.callbacks:
+            yield from flat(each)
+    else:
+        yield callback
 
 
 class DataOnly(gym.Env):

@@ -109,7 +109,7 @@ def prepare(agent: Learner, table: Table, run: Run, log_interval: int, progress_
         agent.prepared += 1
         if agent.prepared % log_interval == 0:
             run.log(metrics | {"time/preparation_steps": torch.tensor(agent.prepared)})
-        if run.interrupt.requested:
+        if not run.prepared():
             return False
     return True
 

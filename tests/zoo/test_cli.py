@@ -69,7 +69,7 @@ def test_callbacks_write_a_curve_and_the_latest_checkpoint(tmp_path, data):
     evaluation = Evaluation(lambda: zoo.make_env(data), 2, tmp_path / "curve.csv", episodes=2)
     agent.learn_offline(data, 5, callback=[evaluation, SaveLatest(tmp_path / "latest.zip", 3)])
     curve = read_curve(tmp_path / "curve.csv")
-    assert [(point.timesteps, point.episodes) for point in curve] == [(2, 2), (4, 2)]
+    assert [(point.timesteps, point.episodes) for point in curve] == [(2, 2), (4, 2), (5, 2)]  # the last step too
     assert zoo.load(tmp_path / "latest.zip").updates == 5  # at step 3 and at the end
     again = evaluate(agent, lambda: zoo.make_env(data), episodes=2)
     agent.updates = 0

@@ -24,6 +24,8 @@ class Demo:
 
     def run(self) -> None:
         from zoo.cli.demonstration import demonstrate
+        from zoo.cli.resuming import only_writer
 
         check_counts(self, seed=0)
-        demonstrate(self.out, self.seed, self.fresh)
+        with only_writer(self.out):
+            demonstrate(self.out, self.seed, self.fresh)

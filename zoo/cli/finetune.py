@@ -14,8 +14,8 @@ class Finetune:
 
     Args:
         checkpoint: file of zoo train or agent.save.
-        out: folder for the new checkpoint, logs and evaluations.
-        steps: environment steps.
+        out: folder for the new checkpoint, logs and evaluations; a run that stopped goes on from it.
+        steps: environment steps, those of an earlier part of the run counted in.
         dataset: for the offline part of the batches; by default the one of the training, found by its path and hash.
         env: Gymnasium id; by default the dataset's.
         eval_every: environment steps between evaluations and checkpoints.
@@ -35,11 +35,14 @@ class Finetune:
     fresh: bool = False
 
     def run(self) -> None:
-        print(f"saved {finetune(self)}")
+        from zoo.cli.resuming import only_writer
+
+        with only_writer(self.out):
+            print(f"saved {finetune(self)}")
 
 
 def finetune(command: Finetune) -> Path:
-    """Returns the path of the new checkpoint."""
+    """Fine-tunes the checkpoint, or goes on where out/latest.zip stands. Returns the path of the final checkpoint."""
     import hashlib
     from contextlib import closing
     from functools import partial
@@ -76,9 +79,14 @@ def finetune(command: Finetune) -> Path:
         "dataset": None if data is None else data.provenance.get("sha256", data.name),
     }
     begin_run(out, asked, command.fresh)
+    latest, begun = out / "latest.zip", agent.env_steps
+    if latest.exists():
+        agent = load(latest, device=command.device)
+        print(f"going on from {latest} at step {agent.env_steps - begun:,} of {command.steps:,}")
+    remaining = max(command.steps - (agent.env_steps - begun), 0)
     agent.tensorboard_log = str(out / "logs")
     every = command.eval_every
     with closing(Evaluation(make, every, out / "evaluations.csv", workers=command.workers)) as evaluation:
-        callbacks = [SaveLatest(out / "latest.zip", every), evaluation]
-        agent.finetune_online(env, command.steps, callback=callbacks, progress_bar=True, dataset=data)
+        callbacks = [evaluation, SaveLatest(latest, every)]
+        agent.finetune_online(env, remaining, callback=callbacks, progress_bar=True, dataset=data)
     return agent.save(out / "final.zip")

@@ -17,6 +17,7 @@ from zoo.cli.export import Export
 from zoo.cli.finetune import Finetune
 from zoo.cli.precision import Precision
 from zoo.cli.train import Train
+from zoo.export.stopping import Stopped, at_once, handled
 
 COMMANDS: dict[str, Any] = {
     "demo": Demo,
@@ -38,13 +39,14 @@ def main() -> None:
         if "" in sys.argv[1:]:
             raise ValueError(f"argument {sys.argv.index('', 1)} is empty: a variable of the shell without a value?")
         command = app.cli(prog="zoo", description="Offline reinforcement learning: from logs to a robot's policy.")
-        command.run()
+        with handled(at_once):
+            command.run()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"\nzoo: {stop or 'stopped'}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(stop.status if isinstance(stop, Stopped) else 130)
     except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError, MemoryError) as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise

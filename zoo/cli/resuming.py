@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.export.files import write_whole
+from zoo.export.files import Lock, write_whole
 
 RECORD = "run.json"
 # What a run leaves in its folder, and --fresh removes. Logs are numbered, and stay.
@@ -23,6 +23,11 @@ LEFT = (
 SHOWN = 40  # characters of a value in a message
 
 Settings = Mapping[str, Any]  # name -> JSON value
+
+
+def only_writer(out: Path) -> Lock:
+    """The right to write into a run's folder. Raises InUseError where another process has it."""
+    return Lock(out, out / ".lock")
 
 
 def begin_run(out: Path, settings: Settings, fresh: bool, earlier: Settings | None = None) -> None:

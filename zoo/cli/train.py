@@ -61,7 +61,10 @@ class Train:
     fresh: bool = False
 
     def run(self) -> None:
-        print(f"saved {train(self)}; logs and evaluations are in {self.out}")
+        from zoo.cli.resuming import only_writer
+
+        with only_writer(self.out):
+            print(f"saved {train(self)}; logs and evaluations are in {self.out}")
 
 
 def train(command: Train) -> Path:
@@ -90,12 +93,13 @@ def train(command: Train) -> Path:
     tell_window(data, learner)
     learner.tensorboard_log = str(out / "logs")
     learner.verbose = 0  # the progress bar shows the losses; the files have all
-    callbacks: list = [SaveLatest(latest, command.save_every)]
+    callbacks: list = []
     with ExitStack() as stack:
         if data.env_id is not None:
             make = partial(make_env, learner.spec)
             evaluation = Evaluation(make, command.eval_every, out / "evaluations.csv", workers=command.workers)
             callbacks.append(stack.enter_context(closing(evaluation)))
+        callbacks.append(SaveLatest(latest, command.save_every))  # after the evaluation of the same step
         remaining = command.steps - learner.num_timesteps
         learner.learn_offline(data, remaining, callback=callbacks, progress_bar=True)
     for member in range(learner.population or 0):

@@ -19,6 +19,8 @@ from multiprocessing.reduction import ForkingPickler
 import gymnasium as gym
 import numpy as np
 
+from zoo.export.stopping import SIGNALS
+
 MOST_WORKERS = 4  # by default: each is an interpreter with torch and MuJoCo in memory, for a share of 10 episodes
 LARGEST_MAKER = 1 << 20  # bytes; an environment's name and settings are a few hundred
 PATIENCE = 5.0  # seconds in which a worker may finish the step that it is in
@@ -179,7 +181,8 @@ class Worker:
 
 def _work(pipe: Connection, make_env: Maker) -> None:
     """A worker's life: answers seeds with a whole array of rows, actions with the bytes of one, errors with words."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, but the one that evaluates decides
+    for number in SIGNALS:  # they reach every process of a group, but the one that evaluates decides
+        signal.signal(number, signal.SIG_IGN)
     group = Group(make_env)
     with contextlib.suppress(EOFError, ConnectionError):  # the other side has closed, or is no more
         while True:
