@@ -1,22 +1,13 @@
 """contract.json: what a robot must know of a policy, for people and programs. docs/contract.md explains every field.
 
-A user states what no dataset knows, names, units, sensor ranges and the control rate, in a TOML file or a mapping of
-the same shape:
-
-    control_rate_hz = 125.0
-    observations = [{name = "height of the torso", unit = "m", low = 0.0, high = 2.0}, {}, {}]
-    actions = [{name = "torque of the hip", unit = "N m", low = -1.0, high = 1.0}]
-
-Everything may be left out; a list has one entry, maybe empty, for each dimension.
+Names, units, sensor ranges and the control rate come from the data, where they state them, and from what a user states
+beside or in place of them (zoo.export.stated).
 """
 
 import hashlib
 import json
 import math
-import os
-import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +17,10 @@ import onnxscript
 import torch
 
 from zoo.export.description import Description
+from zoo.export.stated import ContractError, Dimension, Stated, complete, overridden, read_stated
 from zoo.policies import Policy
 
 FORMAT = 2  # of the contract and of the metadata inside the files; zoo_robot.runtime reads it
-KEYS = ("control_rate_hz", "observations", "actions")
-DIMENSION = ("name", "unit", "low", "high")
-
-Dimension = dict[str, Any]  # name: str or None, unit: str, low and high: float or None
-Stated = str | os.PathLike | Mapping[str, Any]
-
-
-class ContractError(ValueError):
-    """What was stated of a robot cannot be so; the message says where, and what was expected."""
 
 
 def whole_contract(
@@ -45,7 +28,8 @@ def whole_contract(
 ) -> dict[str, Any]:
     """The contract of a policy, less what is known only of written files.
 
-    stated: a TOML file or a mapping, see above. scores: evaluations of the policy as it is, None where none are known.
+    stated: a TOML file or a mapping, see zoo.export.stated. scores: evaluations of the policy as it is, None where none
+    are known.
     Raises ContractError for a statement that does not fit the policy.
     """
     mean, std = (tensor.float().tolist() for tensor in (policy.observation_mean, policy.observation_std))
@@ -82,66 +66,19 @@ def weights_sha256(policy: Policy) -> str:
 
 
 def stated_of(policy: Policy, about: Description, stated: Stated | None) -> dict[str, Any]:
-    """control_rate_hz, observations and actions, complete and checked against the policy."""
+    """control_rate_hz, observations and actions, complete and checked against the policy.
+
+    What the data state holds where nothing else was stated.
+    """
     owner, values = read_stated(stated)
-    rate = values.get("control_rate_hz")
-    if rate is not None and not (is_number(rate) and rate > 0):
-        raise ContractError(f"{owner}: control_rate_hz must be a positive number of Hz, got {rate!r}")
     means = policy.observation_mean.tolist()
-    observations = dimensions(owner, "observations", values.get("observations"), len(means))
-    actions = dimensions(owner, "actions", values.get("actions"), len(about.action_low))
+    sizes = len(means), len(about.action_low)
+    by_data = complete(f"data of {about.dataset['name']}", about.stated, *sizes)
+    by_person = complete(owner, values, *sizes)
     if about.normalizes:
-        check_means(owner, observations, means)
-    set_box(owner, actions, about.action_low, about.action_high)
-    return {"control_rate_hz": rate, "observations": observations, "actions": actions}
-
-
-def read_stated(stated: Stated | None) -> tuple[str, dict[str, Any]]:
-    """What errors call it, and its values. Raises FileNotFoundError, or ContractError for other keys."""
-    if stated is None or isinstance(stated, Mapping):
-        owner, values = "contract", dict(stated or {})
-    else:
-        path = Path(stated)
-        if not path.is_file():
-            raise FileNotFoundError(f"no contract at {path}; give a TOML file with {', '.join(KEYS)}")
-        try:
-            owner, values = str(path), tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ContractError(f"{path} is not a TOML file: {error}") from error
-    if unknown := sorted(set(values) - set(KEYS)):
-        raise ContractError(f"{owner}: unknown {', '.join(unknown)}; it may state {', '.join(KEYS)}")
-    return owner, values
-
-
-def dimensions(owner: str, name: str, entries: Any, size: int) -> list[Dimension]:
-    """One complete entry for each dimension, in the order of the vector; what is not stated is None or "unknown"."""
-    if entries is None:
-        entries = [{}] * size
-    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise ContractError(f"{owner}: {name} must be a list of tables, one for each dimension, got {entries!r}")
-    if len(entries) != size:
-        raise ContractError(
-            f"{owner}: {name} has {len(entries)} entries for the agent's {size} dimensions; {{}} is an unknown one"
-        )
-    complete = []
-    for index, entry in enumerate(entries):
-        label = f"{owner}: {name}[{index}]"
-        if unknown := sorted(set(entry) - set(DIMENSION)):
-            raise ContractError(f"{label} has unknown {', '.join(unknown)}; it may have {', '.join(DIMENSION)}")
-        for key in ("name", "unit"):
-            if not isinstance(entry.get(key, "-"), str) or not entry.get(key, "-").strip():
-                raise ContractError(f"{label}: {key} must be a text, got {entry[key]!r}; leave it out where unknown")
-        for key in ("low", "high"):
-            if key in entry and not is_number(entry[key]):
-                raise ContractError(f"{label}: {key} must be a finite number, got {entry[key]!r}; leave it out if none")
-        low, high = entry.get("low"), entry.get("high")
-        if low is not None and high is not None and not low < high:
-            raise ContractError(f"{label}: low must be below high, got low={low}, high={high}")
-        complete.append({"name": entry.get("name"), "unit": entry.get("unit", "unknown"), "low": low, "high": high})
-    names = [entry["name"] for entry in complete if entry["name"] is not None]
-    if twice := sorted({each for each in names if names.count(each) > 1}):
-        raise ContractError(f"{owner}: {name} has two dimensions of the name {twice[0]!r}; give each its own")
-    return complete
+        check_means(owner, by_person["observations"], means)
+    set_box(owner, by_person["actions"], about.action_low, about.action_high)
+    return overridden(by_data, by_person)
 
 
 def check_means(owner: str, observations: list[Dimension], means: Sequence[float]) -> None:
@@ -183,7 +120,3 @@ def strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [strict(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

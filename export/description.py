@@ -1,7 +1,7 @@
 """What a bundle says of a policy beside its networks. No agent is known here: whoever has a Policy may fill it in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,6 +13,7 @@ class Description:
     config: every setting. dataset: name, env_id and provenance of the data. counters: updates and env_steps.
     action_low, action_high: the action box, (A,), in the units of the environment.
     normalizes: whether the policy's mean and deviation of the observations are those of the data.
+    stated: names, units, ranges and the control rate that the data state, in the shape of zoo.export.stated.
     evaluation_samples: candidates that the critics choose from, where an export does not say otherwise; 1 is none.
     """
 
@@ -27,3 +28,4 @@ class Description:
     action_high: tuple[float, ...]
     normalizes: bool
     evaluation_samples: int = 1
+    stated: Mapping[str, Any] = field(default_factory=dict)

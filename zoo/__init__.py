@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         load,
     )
     from zoo.datasets.dataset import OfflineDataset
-    from zoo.datasets.load import load_dataset
+    from zoo.datasets.load import load_dataset, read_logs
     from zoo.datasets.packed import open_packed
     from zoo.datasets.readers.arrays import Episode, from_columns, from_episodes
     from zoo.datasets.readers.sb3 import from_replay_buffer
@@ -73,6 +73,7 @@ __all__ = [
     "make_env",
     "normalized_score",
     "open_packed",
+    "read_logs",
 ]
 
 # Where the names are that are not zoo.agents'.
@@ -88,6 +89,7 @@ _HOMES = {
     "make_env": "zoo.evaluation.envs",
     "normalized_score": "zoo.evaluation.scores",
     "open_packed": "zoo.datasets.packed",
+    "read_logs": "zoo.datasets.load",
 }
 
 

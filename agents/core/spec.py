@@ -21,6 +21,8 @@ class Dataset(Protocol):
     def action_space(self) -> spaces.Box: ...
     @property
     def provenance(self) -> Mapping[str, Any]: ...
+    @property
+    def stated(self) -> Mapping[str, Any]: ...
     def __len__(self) -> int: ...
     def column(self, name: str) -> np.ndarray: ...
 
@@ -40,6 +42,7 @@ class DataSpec:
     provenance: dict[str, Any]
     return_min: float = 0.0  # of the episodes, raw
     return_max: float = 1.0
+    stated: dict[str, Any] = dataclasses.field(default_factory=dict)  # names, units, ranges, rate: zoo.export.stated
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -72,6 +75,7 @@ class DataSpec:
             },
             return_min=float(returns.min()),
             return_max=float(returns.max()),
+            stated=dict(dataset.stated),
         )
 
     @classmethod

@@ -28,6 +28,7 @@ def describe(agent: Learner) -> Description:
         action_high=spec.action_high,
         normalizes=agent.config.normalize_observations,
         evaluation_samples=agent.config.evaluation_samples,
+        stated=spec.stated,
     )
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -148,6 +149,23 @@ def test_contract_is_complete_where_the_user_stated_only_a_part(whole):
 def test_a_mapping_says_the_same_as_a_file(whole):
     contract = whole_of(make(), M, STATED, [SCORE])
     assert contract == {key: contract_of(whole)[key] for key in contract}
+
+
+def test_what_the_data_state_is_the_default_and_a_contract_wins():
+    agent = AGENTS["TD3BC"](dataclasses.replace(SPEC, stated=STATED), policy_kwargs={"actor_hidden": (8,)})
+    contract = whole_of(agent, 1, None, None)
+    assert contract["control_rate_hz"] == 62.5
+    assert contract["observations"][0] == STATED["observations"][0]
+    assert contract["actions"][1] == {"name": "knee", "unit": "N m", "low": 0.0, "high": 4.0}
+    contract = whole_of(agent, 1, {"control_rate_hz": 50.0, "observations": [{"unit": "deg"}, {}, {}]}, None)
+    assert contract["control_rate_hz"] == 50.0
+    assert contract["observations"][0] == STATED["observations"][0] | {"unit": "deg"}
+    assert contract["observations"][2]["unit"] == "m/s"
+
+
+def test_what_the_data_state_is_kept_in_the_checkpoint(tmp_path):
+    agent = AGENTS["TD3BC"](dataclasses.replace(SPEC, stated=STATED), policy_kwargs={"actor_hidden": (8,)})
+    assert AGENTS["TD3BC"].load(agent.save(tmp_path / "agent.zip")).spec.stated == STATED
 
 
 def test_statistics_are_those_of_the_network_to_the_last_bit(whole):

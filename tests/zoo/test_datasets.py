@@ -277,3 +277,16 @@ def test_mujoco_env_of_a_d4rl_name_has_its_observations(name, dim):
     pytest.importorskip("mujoco")
     pytest.importorskip("imageio")
     assert make_env(name).observation_space.shape == (dim,)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"observations": [{"name": "x"}]}, "observations has 1 entries for the agent's 2 dimensions"),
+        ({"actions": [{"low": -2.0}]}, "low of an action is stated as -2, but the action box says -1"),
+        ({"control_rate_hz": 0.0}, "control_rate_hz must be a positive number"),
+    ],
+)
+def test_a_statement_that_does_not_fit_the_columns_is_refused(stated, message):
+    with pytest.raises(DatasetValueError, match=message):
+        OfflineDataset.from_arrays(**arrays(), stated=stated)

@@ -6,10 +6,10 @@ import pytest
 from gymnasium.spaces import Box
 
 from tests.support.data import BOX, toy_dataset
-from zoo import Episode, from_episodes, load_dataset
+from zoo import Episode, from_episodes, load_dataset, open_packed
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import STORED, OfflineDataset
-from zoo.datasets.writers import write_d4rl, write_minari
+from zoo.datasets.writers import export, write_d4rl, write_minari
 
 SPACE = Box(np.array([-5.0, 0.0], np.float32), np.array([5.0, 9.0], np.float32))
 
@@ -178,3 +178,19 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
     with pytest.raises(ImportError, match=r"writing mine/toy-v0 needs.*pip install 'offline-agent-zoo\[minari\]'"):
         write_minari(toy_dataset(), "mine/toy-v0")
+
+
+@pytest.mark.parametrize("size", [2, 2_000])  # the second is more than HDF5's small attributes hold
+def test_names_and_units_travel_with_the_file(tmp_path, size):
+    stated = {"control_rate_hz": 20.0, "observations": [{"name": f"joint {i}", "unit": "rad"} for i in range(size)]}
+    dataset = from_episodes([Episode(np.zeros((3, size)), np.zeros((2, 1)), [0.0, 1.0])], stated=stated)
+    read = load_dataset(write_d4rl(dataset, tmp_path / "arm.hdf5"))
+    assert read.stated == stated
+    assert read.observation_names[1] == "joint 1"
+    assert read.action_names == ("actions[0]",)
+    assert open_packed(export_packed(tmp_path)).stated == stated
+
+
+def export_packed(folder):
+    export(str(folder / "arm.hdf5"), str(folder / "arm"), "packed")
+    return folder / "arm"

@@ -1,4 +1,4 @@
-"""zoo data: info | check | export | collect | maze | behaviours | mood."""
+"""zoo data: map | import | info | check | export | collect | maze | behaviours | mood."""
 
 import sys
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ from typing import Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from zoo.cli.logs import Import, MapCommand
+from zoo.cli.reading import Reading
+
 
 @dataclass(frozen=True)
-class Info:
+class Info(Reading):
     """What is in a dataset: sizes, episodes, returns, spaces, warnings.
 
     Args:
@@ -21,9 +24,8 @@ class Info:
 
     def run(self) -> None:
         from zoo.datasets.doctor.info import describe
-        from zoo.datasets.load import load_dataset
 
-        print(describe(load_dataset(self.path)))
+        print(describe(self.load(self.path)))
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,8 @@ def subcommands(commands: dict[str, Any]) -> tyro.extras.SubcommandApp:
 
 app = subcommands(
     {
+        "map": MapCommand,
+        "import": Import,
         "info": Info,
         "check": Check,
         "export": ExportData,

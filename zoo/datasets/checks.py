@@ -133,7 +133,8 @@ def check_actions(dataset: Transitions) -> None:
         raise DatasetValueError(
             f"{dataset.name}: {np.count_nonzero(bad)} actions lie outside the action box; the worst is "
             f"{dataset.actions[row, dim]:g} in row {row}, component {dim}, expected [{low:g}, {high:g}]. "
-            "If the limits are wider, pass action_space=Box(low, high); if the robot clipped, store that."
+            "If the limits are wider, state them: low and high in the map, --action-low and --action-high, or in "
+            "Python action_space=Box(low, high); if the robot clipped, store that."
         )
 
 

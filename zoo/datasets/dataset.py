@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from zoo.datasets.checks import (
     Array,
     DatasetKeyError,
+    DatasetValueError,
     as_floats,
     check_actions,
     check_columns,
@@ -23,8 +25,11 @@ from zoo.datasets.checks import (
     clip_rounding,
     doubts_of,
 )
+from zoo.export.stated import ContractError, complete
 
 Provenance = Mapping[str, str | int | float]
+
+Limits = Box | tuple[ArrayLike, ArrayLike]  # an action box, or its low and high, one number or one for each action
 
 EMBEDDED = {"hopper-medium-replay": "Hopper-v5"}  # dataset in embedded/ -> its Gymnasium environment
 STORED = (
@@ -63,6 +68,7 @@ class OfflineDataset:
     env_id: str | None = None  # Gymnasium id of the environment that the data comes from
     provenance: Provenance = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    stated: Mapping[str, Any] = field(default_factory=dict)  # names, units, ranges, rate: zoo.export.stated
 
     def __post_init__(self) -> None:
         check_columns(self.name, {name: getattr(self, name) for name in STORED})
@@ -72,6 +78,8 @@ class OfflineDataset:
         check_episodes(self)
         for name in STORED:
             getattr(self, name).setflags(write=False)
+        if self.stated:
+            check_stated(self)
 
     @classmethod
     def from_arrays(
@@ -85,11 +93,12 @@ class OfflineDataset:
         *,
         episode_ids: ArrayLike | None = None,
         observation_space: Box | None = None,
-        action_space: Box | None = None,
+        action_space: Limits | None = None,
         name: str = "arrays",
         env_id: str | None = None,
         provenance: Provenance | None = None,
         warnings: tuple[str, ...] = (),
+        stated: Mapping[str, Any] | None = None,
     ) -> OfflineDataset:
         """Copy, convert and check arrays of N rows in time order: a dataset that owns its memory.
 
@@ -114,8 +123,7 @@ class OfflineDataset:
             episode_ids = episode_index(terminated | truncated)
         if observation_space is None:
             observation_space = Box(-np.inf, np.inf, raw["observations"].shape[1:], np.float32)
-        if action_space is None:
-            action_space = Box(-1.0, 1.0, raw["actions"].shape[1:], np.float32)
+        action_space = box_for((-1.0, 1.0) if action_space is None else action_space, raw["actions"].shape[1])
         check_space(name, "observation_space", observation_space, raw["observations"])
         check_space(name, "action_space", action_space, raw["actions"])
         clipped, clip_warnings = clip_rounding(raw["actions"], action_space)
@@ -132,6 +140,7 @@ class OfflineDataset:
             action_space=action_space,
             env_id=env_id,
             provenance=dict(provenance or {}),
+            stated=dict(stated or {}),
         )
         return replace(dataset, warnings=warnings + clip_warnings + doubts_of(dataset))
 
@@ -148,6 +157,20 @@ class OfflineDataset:
     @property
     def num_episodes(self) -> int:
         return int(self.episode_ids[-1]) + 1
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """A name for each observation, (O,): the stated ones, else observations[i]."""
+        return self._names("observations", self.observations.shape[1])
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """A name for each action, (A,)."""
+        return self._names("actions", self.actions.shape[1])
+
+    def _names(self, kind: str, size: int) -> tuple[str, ...]:
+        entries = self.stated.get(kind) or [{}] * size
+        return tuple(entry.get("name") or f"{kind}[{i}]" for i, entry in enumerate(entries))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -184,6 +207,36 @@ class OfflineDataset:
     def episode_lengths(self) -> NDArray[np.int64]:
         """Transitions of each episode, (episodes,)."""
         return np.bincount(self.episode_ids).astype(np.int64)
+
+
+def box_for(limits: Limits, size: int) -> Box:
+    """The action box of so many actions. Raises DatasetValueError where the limits have another number."""
+    if isinstance(limits, Box):
+        return limits
+    low, high = (np.asarray(bound, np.float32).reshape(-1) for bound in limits)
+    if not {len(low), len(high)} <= {1, size} or not (low <= high).all():
+        raise DatasetValueError(
+            f"action limits low {low.tolist()} and high {high.tolist()} are no box of {size} actions: give one number, "
+            f"or {size}, low <= high."
+        )
+    return Box(np.broadcast_to(low, size).copy(), np.broadcast_to(high, size).copy())
+
+
+def check_stated(dataset: OfflineDataset) -> None:
+    """Refuses a statement that does not fit the columns. Raises DatasetValueError."""
+    sizes = dataset.observations.shape[1], dataset.actions.shape[1]
+    box = dataset.action_space
+    try:
+        whole = complete(dataset.name, dataset.stated, *sizes)
+    except ContractError as error:
+        raise DatasetValueError(str(error)) from error
+    for entry, low, high in zip(whole["actions"], box.low, box.high, strict=True):
+        for key, own in (("low", low), ("high", high)):
+            if entry[key] is not None and not np.isclose(entry[key], own, rtol=1e-6):
+                raise DatasetValueError(
+                    f"{dataset.name}: {key} of {entry['name'] or 'an action'} is stated as {entry[key]:g}, but the "
+                    f"action box says {own:g}. Mend one of them."
+                )
 
 
 def episode_index(ends: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +44,7 @@ class PackedDataset:
     slices: Mapping[str, slice]  # column -> its place in a packed row
     file: BinaryIO  # the packed rows
     memory: int = MEMORY  # bytes that an agent may take for rows
+    stated: Mapping[str, Any] = field(default_factory=dict)  # names, units, ranges, rate: zoo.export.stated
 
     def __len__(self) -> int:
         return len(self.scalars["rewards"])
@@ -156,6 +157,7 @@ def open_packed(path: str | Path, memory: int = MEMORY) -> PackedDataset:
         slices=slices,
         file=(folder / "rows.f32").open("rb", buffering=0),
         memory=memory,
+        stated=about.get("stated", {}),
     )
 
 

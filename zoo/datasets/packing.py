@@ -19,7 +19,7 @@ from zoo.datasets.checks import Array, DatasetKeyError, DatasetValueError
 from zoo.datasets.dataset import OfflineDataset, Provenance, squeeze
 from zoo.datasets.episodes import JUMP
 from zoo.datasets.packed import FORMAT, SCALARS, slices_of
-from zoo.datasets.readers.arrays import box_of
+from zoo.datasets.readers.arrays import box_of, stated_in
 from zoo.datasets.vocabulary import NEEDED, our_names
 
 WHOLE = (*NEEDED, "truncations", "next_observations")  # with these every row of a file is a transition
@@ -43,6 +43,7 @@ class PackedWriter:
         name: str | None = None,
         env_id: str | None = None,
         provenance: Provenance | None = None,
+        stated: Mapping[str, Any] | None = None,
     ):
         if folder.exists():
             raise DatasetValueError(f"{folder} exists: remove it, or choose another name")
@@ -50,7 +51,7 @@ class PackedWriter:
         self.folder = folder
         self.spaces = {"action_space": action_space, "observation_space": observation_space}
         self.about: dict[str, Any] = {"format": FORMAT, "name": name or folder.name, "env_id": env_id}
-        self.about["provenance"] = dict(provenance or {})
+        self.about |= {"provenance": dict(provenance or {}), "stated": dict(stated or {})}
         self.rows, self.episodes = 0, 0
         self.open_end = False  # whether the last row so far leaves its episode unfinished
 
@@ -122,7 +123,12 @@ def convert_hdf5(path: Path, folder: Path, *, action_space: Box | None = None) -
         env_id = file.attrs.get("env_id")
         about: Provenance = {"file": path.name, "rows_in_file": len(file[keys["rewards"]])}
         with PackedWriter(
-            folder, action_space=box, name=path.stem, env_id=None if env_id is None else str(env_id), provenance=about
+            folder,
+            action_space=box,
+            name=path.stem,
+            env_id=None if env_id is None else str(env_id),
+            provenance=about,
+            stated=stated_in(path.name, file.attrs),
         ) as writer:
             for columns in _chunks({ours: file[key] for ours, key in keys.items()}):
                 writer.append(columns)
@@ -159,6 +165,7 @@ def write_packed(dataset: OfflineDataset, folder: Path) -> Path:
         name=dataset.name,
         env_id=dataset.env_id,
         provenance=dataset.provenance,
+        stated=dataset.stated,
     ) as writer:
         for start in range(0, len(dataset), CHUNK):
             rows = slice(start, start + CHUNK)

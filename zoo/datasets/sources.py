@@ -12,8 +12,9 @@ from zoo.datasets import packed
 from zoo.datasets.checks import DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import EMBEDDED
 from zoo.datasets.readers import arrays, d4rl, minari, ogbench
+from zoo.datasets.readers.formats import FORMATS, format_of
 
-Format = Literal["d4rl", "minari", "ogbench", "npz"]
+Format = Literal["d4rl", "minari", "ogbench", "npz", "table"]
 
 SUFFIXES = (*d4rl.SUFFIXES, ".npz")
 
@@ -52,6 +53,8 @@ def locate(name_or_path: str | Path) -> Source:
 def _of_path(path: Path) -> Source:
     if minari.data_folder(path) is not None and (path.is_dir() or path.name == "main_data.hdf5"):
         return Source("minari", path)
+    if format_of(path) is not None and not packed.is_packed(path):
+        return Source("table", path)
     if path.is_file() and path.suffix in d4rl.SUFFIXES:
         return Source("d4rl", path)
     if path.is_file() and path.suffix == ".npz":
@@ -64,8 +67,9 @@ def _of_path(path: Path) -> Source:
             f"{path} is data left in its file: zoo.open_packed(path) opens it for agents, and zoo train takes it."
         )
     what = "a folder without a Minari dataset" if path.is_dir() else f"a file in none of {', '.join(SUFFIXES)}"
+    others = ", ".join(format.name for format in FORMATS)
     raise DatasetValueError(
-        f"{path} is {what}. Readable are HDF5 files in D4RL's layout, .npz files, and folders of Minari datasets. "
+        f"{path} is {what}. Readable are HDF5 files of columns, .npz files, folders of Minari datasets, and {others}. "
         "Pickles are never read: load a saved replay buffer with its own library and pass it to "
         "zoo.from_replay_buffer."
     )

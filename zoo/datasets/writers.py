@@ -22,6 +22,7 @@ from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import STORED, OfflineDataset
 from zoo.datasets.load import load_dataset
 from zoo.datasets.readers import d4rl, minari
+from zoo.datasets.readers.arrays import STATED
 from zoo.evaluation.scores import REFERENCES
 
 OWN_PROVENANCE = (
@@ -48,6 +49,14 @@ def export(path: str, out: str, format: str) -> str:
         return f"wrote {file}, {file.stat().st_size:,} bytes"
     folder = write_minari(load_dataset(path), out)
     return f"wrote {folder}; read it with minari.load_dataset({out!r})"
+
+
+def write(dataset: OfflineDataset, out: Path) -> Path:
+    """The dataset as an HDF5 file, or packed in a folder where `out` has no suffix. Returns the path.
+
+    Raises DatasetValueError for another suffix.
+    """
+    return write_d4rl(dataset, out) if out.suffix else packing.write_packed(dataset, out)
 
 
 def write_d4rl(dataset: OfflineDataset, path: Path) -> Path:
@@ -78,11 +87,14 @@ def write_d4rl(dataset: OfflineDataset, path: Path) -> Path:
     attributes |= {"observation_low": dataset.observation_space.low, "observation_high": dataset.observation_space.high}
     attributes |= {"env_id": dataset.env_id} if dataset.env_id else {}
     attributes |= {"episode_ends": "timeouts"} if walks_on else {}
+    attributes |= {STATED: json.dumps(dataset.stated)} if dataset.stated else {}
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
-        with h5py.File(temporary, "w") as file:
+        # An attribute of more than 64 kB needs HDF5's newer layout.
+        layout = "latest" if len(attributes.get(STATED, "")) > 60_000 else None
+        with h5py.File(temporary, "w", libver=layout) as file:
             for key, column in columns.items():
                 file.create_dataset(key, data=column, compression="gzip", shuffle=True)
             file.attrs.update(attributes)

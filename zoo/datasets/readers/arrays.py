@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,11 +16,12 @@ from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.datasets.checks import MATRICES, Array, DatasetNotFoundError, DatasetValueError, as_floats
-from zoo.datasets.dataset import STORED, OfflineDataset, Provenance, squeeze
+from zoo.datasets.dataset import STORED, Limits, OfflineDataset, Provenance, squeeze
 from zoo.datasets.episodes import LastRow, ends_of, transitions_of
 from zoo.datasets.vocabulary import check_needed, our_names
 
 BOUNDS = ("action_low", "action_high")
+STATED = "stated"  # key or attribute: JSON in the shape of zoo.export.stated
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,19 @@ class Episode:
 def from_episodes(
     episodes: Iterable[Episode],
     *,
-    action_space: Box | None = None,
+    action_space: Limits | None = None,
     observation_space: Box | None = None,
     name: str = "episodes",
     env_id: str | None = None,
     provenance: Provenance | None = None,
     warnings: tuple[str, ...] = (),
     last_row: LastRow = "drop",
+    stated: Mapping[str, Any] | None = None,
 ) -> OfflineDataset:
     """A dataset of whole episodes; one that does not end in a termination is truncated.
 
     action_space defaults to [-1, 1]^A, observation_space to an unbounded box. last_row: of episodes of T observations,
-    see zoo.datasets.episodes.
+    see zoo.datasets.episodes. stated: names, units, ranges and the control rate, see zoo.export.stated.
     Raises DatasetValueError that names the episode, or the row of the joined columns.
     """
     parts: dict[str, list[Array]] = {key: [] for key in (*STORED, "unknown")}
@@ -78,6 +81,7 @@ def from_episodes(
         env_id=env_id,
         provenance=provenance,
         warnings=warnings + notes,
+        stated=stated,
     )
 
 
@@ -115,21 +119,23 @@ def _rows_of(episode: Episode, owner: str) -> dict[str, Array]:
 def from_columns(
     columns: Mapping[str, ArrayLike],
     *,
-    action_space: Box | None = None,
+    action_space: Limits | None = None,
     observation_space: Box | None = None,
     name: str = "arrays",
     env_id: str | None = None,
     provenance: Provenance | None = None,
     last_row: LastRow = "drop",
     max_episode_steps: int | None = None,
+    stated: Mapping[str, Any] | None = None,
 ) -> OfflineDataset:
     """A dataset from a dict of columns of N rows in time order, under our names or D4RL's (zoo.datasets.vocabulary).
 
     Needed are observations, actions, rewards and terminations (terminals), and what tells where episodes end:
     truncations (timeouts), episode_ids, or max_episode_steps. Without next_observations the successor of a row is the
     next row's observation, and last rows follow the rule of zoo.datasets.episodes with last_row. action_low and
-    action_high, (A,), are the action box where action_space is not given; without either it is [-1, 1]^A. Other columns
-    are not used, and a warning says so. Raises DatasetKeyError or DatasetValueError.
+    action_high, (A,), are the action box where action_space is not given; without either it is [-1, 1]^A. stated:
+    names, units, ranges and the control rate, see zoo.export.stated. Other columns are not used, and a warning says so.
+    Raises DatasetKeyError or DatasetValueError.
     """
     keys = our_names(name, columns)
     check_needed(name, keys, columns, max_episode_steps is not None)
@@ -139,7 +145,7 @@ def from_columns(
     elif "truncations" in raw and "episode_ids" in raw:
         _check_truncations(name, raw)
     rows, notes = transitions_of(name, raw, last_row=last_row)
-    if unused := sorted(columns.keys() - set(keys.values()) - set(BOUNDS)):
+    if unused := sorted(columns.keys() - set(keys.values()) - {*BOUNDS, STATED}):
         notes += (f"columns that no agent uses were left out: {', '.join(unused)}",)
     return OfflineDataset.from_arrays(
         **rows,
@@ -149,6 +155,7 @@ def from_columns(
         env_id=env_id,
         provenance=provenance,
         warnings=notes,
+        stated=stated or stated_in(name, columns),
     )
 
 
@@ -202,10 +209,21 @@ def box_of(owner: str, kind: str, values: Mapping[str, Any]) -> Box | None:
     return Box(low, high)
 
 
+def stated_in(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file states of its dimensions; nothing where it says nothing. Raises DatasetValueError."""
+    if STATED not in values:
+        return {}
+    try:
+        stated: dict[str, Any] = json.loads(str(values[STATED]))
+    except ValueError as error:
+        raise DatasetValueError(f"{owner}: its statement {STATED!r} is not JSON ({error}). Write it again.") from error
+    return stated
+
+
 def read_npz(
     path: Path,
     *,
-    action_space: Box | None = None,
+    action_space: Limits | None = None,
     last_row: LastRow = "drop",
     max_episode_steps: int | None = None,
 ) -> OfflineDataset:

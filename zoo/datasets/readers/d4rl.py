@@ -25,9 +25,9 @@ from zoo.datasets.checks import (
     DatasetValueError,
     check_columns,
 )
-from zoo.datasets.dataset import OfflineDataset, squeeze
+from zoo.datasets.dataset import Limits, OfflineDataset, squeeze
 from zoo.datasets.episodes import LastRow, cut, ends_of, transitions_of
-from zoo.datasets.readers.arrays import box_of, count_timeouts
+from zoo.datasets.readers.arrays import STATED, box_of, count_timeouts, stated_in
 from zoo.datasets.vocabulary import check_needed, our_names
 
 MODES = ("full", "parity")
@@ -144,7 +144,7 @@ def read_hdf5(
     *,
     mode: str | None = None,
     max_episode_steps: int | None = None,
-    action_space: Box | None = None,
+    action_space: Limits | None = None,
     last_row: LastRow = "drop",
 ) -> OfflineDataset:
     """Read an HDF5 file of columns: observations (N, O), actions (N, A), rewards, terminals, timeouts, or our names.
@@ -171,7 +171,7 @@ def read_hdf5(
         raise DatasetNotFoundError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}. Pass the path of an HDF5 file."
         )
-    raw, attributes, boxes = _read_keys(path, mode == "parity", max_episode_steps)
+    raw, attributes, boxes, stated = _read_keys(path, mode == "parity", max_episode_steps)
     check_columns(path.name, {key: column for key, column in raw.items() if key not in UNCHECKED})
     known = path.name in BY_FILE_NAME
     mode = mode or ("parity" if known and "next_observations" not in raw else "full")
@@ -218,13 +218,14 @@ def read_hdf5(
             "rows_in_file": len(terminals),
         },
         warnings=notes,
+        stated=stated,
     )
 
 
 def _read_keys(
     path: Path, parity: bool, max_episode_steps: int | None
-) -> tuple[dict[str, Array], dict[str, str | int | float], dict[str, Box | None]]:
-    """The columns that are needed, by our names, the file's attributes and boxes. infos/* can be larger."""
+) -> tuple[dict[str, Array], dict[str, str | int | float], dict[str, Box | None], dict[str, Any]]:
+    """The columns that are needed, by our names, the file's attributes, boxes and statement. infos/* can be larger."""
     try:
         with h5py.File(path, "r") as file:
             names: list[str] = []
@@ -242,9 +243,9 @@ def _read_keys(
                     continue
                 column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
                 columns[ours] = column if ours in MATRICES else squeeze(column)
-            attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in BOUNDS}
+            attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in (*BOUNDS, STATED)}
             boxes = {kind: box_of(path.name, kind, file.attrs) for kind in ("action", "observation")}
-            return columns, attributes, boxes
+            return columns, attributes, boxes, stated_in(path.name, file.attrs)
     except OSError as error:
         raise DatasetValueError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, "

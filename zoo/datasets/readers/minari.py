@@ -21,7 +21,7 @@ from gymnasium.spaces import Box, Dict, Space, Tuple
 from gymnasium.spaces.utils import flatten_space
 
 from zoo.datasets.checks import Array, DatasetNotFoundError, DatasetValueError
-from zoo.datasets.dataset import OfflineDataset
+from zoo.datasets.dataset import Limits, OfflineDataset
 from zoo.datasets.readers.arrays import Episode, from_episodes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def local_ids() -> list[str]:
     return sorted(str(path.parents[1].relative_to(root())) for path in root().glob("**/data/metadata.json"))
 
 
-def read_minari(path: Path, *, action_space: Box | None = None) -> OfflineDataset:
+def read_minari(path: Path, *, action_space: Limits | None = None) -> OfflineDataset:
     """Read a local Minari dataset, by the folder that holds it; its observations may be nested boxes.
 
     Dict and Tuple observations are concatenated, dictionaries in the order of their keys, as zoo.make_env does. The
@@ -66,7 +66,7 @@ def read_minari(path: Path, *, action_space: Box | None = None) -> OfflineDatase
     if folder is None:
         raise DatasetNotFoundError(f"{path} holds no Minari dataset: no metadata.json in it or in its data folder.")
     dataset = _open(folder)
-    space = dataset.action_space if action_space is None else action_space
+    space = dataset.action_space
     if not isinstance(space, Box) or len(space.shape) != 1:
         raise DatasetValueError(f"{dataset.id}: actions are {space}, expected a Box of one axis: continuous actions.")
     observations = in_order_of_keys(dataset.observation_space)
@@ -84,7 +84,7 @@ def read_minari(path: Path, *, action_space: Box | None = None) -> OfflineDatase
     try:
         return from_episodes(
             _episodes(dataset, observations),
-            action_space=_float32(space),
+            action_space=_float32(space) if action_space is None else action_space,
             observation_space=_float32(flatten_space(observations)),
             name=dataset.id,
             env_id=None if spec is None else _env_id(spec),

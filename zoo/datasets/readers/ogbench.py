@@ -14,11 +14,10 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from zoo.datasets.checks import Array, DatasetKeyError, DatasetNotFoundError, as_floats, check_columns
-from zoo.datasets.dataset import OfflineDataset, episode_index, squeeze
+from zoo.datasets.dataset import Limits, OfflineDataset, episode_index, squeeze
 from zoo.datasets.readers.arrays import load_npz
 
 URL = "https://rail.eecs.berkeley.edu/datasets/ogbench"
@@ -51,7 +50,7 @@ def find_file(name: str) -> Path:
     )
 
 
-def read_ogbench(path: Path, *, name: str | None = None, action_space: Box | None = None) -> OfflineDataset:
+def read_ogbench(path: Path, *, name: str | None = None, action_space: Limits | None = None) -> OfflineDataset:
     """Read a file in OGBench's layout: as published, or as its loader returns it, compact or with next_observations.
 
     name: the single-task id whose rewards and masks are wanted ("antmaze-medium-navigate-singletask-v0"); they are
