@@ -16,6 +16,7 @@ from zoo.cli.evaluate import Evaluate
 from zoo.cli.export import Export
 from zoo.cli.finetune import Finetune
 from zoo.cli.precision import Precision
+from zoo.cli.study import app as study
 from zoo.cli.train import Train
 from zoo.export.stopping import Stopped, at_once, handled
 
@@ -31,6 +32,7 @@ app = tyro.extras.SubcommandApp()
 for _name, _command in COMMANDS.items():
     app.command(_command, name=_name)
 app.command(data, name="data")
+app.command(study, name="study")
 
 
 def main() -> None:
