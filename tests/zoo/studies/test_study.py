@@ -114,7 +114,7 @@ def test_what_diverges_or_fails_is_a_row_and_the_study_goes_on(tmp_path):
     assert len(over) == 3
     told = report(tmp_path, plan.cells(), 1)
     assert "2 of 3 trainings are over" in told
-    assert "alpha must be a finite number, got 'much'" in told
+    assert "got 'much'" in told
 
 
 def test_a_population_has_a_curve_for_each_seed(tmp_path):
