@@ -1,4 +1,4 @@
-"""zoo study: agents x datasets x seeds from one file: run, status, table, list."""
+"""zoo study: agents x datasets x seeds from one file: run, plan, status, table, list."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,30 @@ class Run:
         finally:
             collect(study, out, cells)
         print(tables(study, out, cells))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Make the folders of a study and print those with something left to do, a line each, for another scheduler.
+
+    Each line is the argument of python -m zoo.studies.cell.
+
+    Args:
+        study: TOML file, or the name of one of zoo study list.
+        out: its folder, as for zoo study run.
+        device: auto, cpu or cuda.
+    """
+
+    study: Positional[str]
+    out: Path | None = None
+    device: str = "auto"
+
+    def run(self) -> None:
+        from zoo.studies.folders import prepare
+
+        study, out = opened(self.study, self.out)
+        check(study)
+        print("\n".join(map(str, prepare(out, planned(study, out, "apart", 1, self.device)))))
 
 
 @dataclass(frozen=True)
@@ -193,6 +217,6 @@ def unfinished(out: Path, cells: "list[Cell]") -> list[str]:
 
 
 app = tyro.extras.SubcommandApp()
-_COMMANDS: dict[str, Any] = {"run": Run, "status": StatusOf, "table": Table, "list": List}
+_COMMANDS: dict[str, Any] = {"run": Run, "plan": Plan, "status": StatusOf, "table": Table, "list": List}
 for _name, _command in _COMMANDS.items():
     app.command(_command, name=_name)

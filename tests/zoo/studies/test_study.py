@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from zoo.cli.study import Plan
 from zoo.studies.cell import run_cell
 from zoo.studies.folders import Status, prepare, read_status, write_status
 from zoo.studies.results import curves, paper_table, profiles, returns_table, rows_of, scores, scores_table
@@ -91,6 +93,20 @@ def test_a_cell_stops_goes_on_and_ends_as_one_that_never_stopped(tmp_path):
     files = [(tmp_path / run / whole.cells()[0].place / "evaluations.csv").read_text() for run in ("a", "b")]
     assert files[0] == files[1]
     assert prepare(tmp_path / "b", whole.cells()) == []
+
+
+def test_a_plan_names_what_another_scheduler_runs(tmp_path, capsys):
+    (tmp_path / "s.toml").write_text(
+        f'name = "planned"\nsteps = 2\nseeds = [0, 1]\n[evaluation]\nevery = 2\nepisodes = 1\n[datasets]\n'
+        f'{HOPPER} = "{HOPPER}"\n[[agents]]\nagent = "TD3BC"\nsettings = {{ actor_hidden = [8], critic_hidden = [8] }}\n'
+    )
+    plan = Plan(str(tmp_path / "s.toml"), tmp_path / "out")
+    plan.run()
+    places = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [place.name for place in places] == ["seed_0", "seed_1"]
+    assert run_cell(places[0]).state == "done"
+    plan.run()
+    assert capsys.readouterr().out.split() == [str(places[1])]
 
 
 def test_a_cell_of_other_settings_is_not_gone_on_with(tmp_path):
