@@ -98,7 +98,8 @@ def test_a_cell_stops_goes_on_and_ends_as_one_that_never_stopped(tmp_path):
 def test_a_plan_names_what_another_scheduler_runs(tmp_path, capsys):
     (tmp_path / "s.toml").write_text(
         f'name = "planned"\nsteps = 2\nseeds = [0, 1]\n[evaluation]\nevery = 2\nepisodes = 1\n[datasets]\n'
-        f'{HOPPER} = "{HOPPER}"\n[[agents]]\nagent = "TD3BC"\nsettings = {{ actor_hidden = [8], critic_hidden = [8] }}\n'
+        f'{HOPPER} = "{HOPPER}"\n[[agents]]\nagent = "TD3BC"\n'
+        "settings = { actor_hidden = [8], critic_hidden = [8] }\n"
     )
     plan = Plan(str(tmp_path / "s.toml"), tmp_path / "out")
     plan.run()
