@@ -13,7 +13,9 @@ from zoo.agents.core.batch import Batch
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.cql import CQL, CQLConfig
 from zoo.agents.cqlsa import CQLSA, CQLSAConfig
+from zoo.agents.diffusion_ql import DiffusionQL, DiffusionQLConfig
 from zoo.agents.files.checkpoint import CheckpointError, read_checkpoint
+from zoo.agents.fql import FQL, FQLConfig
 from zoo.agents.iql import IQL, IQLConfig
 from zoo.agents.pars import PARS, PARSConfig
 from zoo.agents.rebrac import ReBRAC, ReBRACConfig
@@ -36,6 +38,8 @@ AGENTS: dict[str, type[Agent]] = {
     "IQL": IQL,
     "CQL": CQL,
     "CQLSA": CQLSA,
+    "DiffusionQL": DiffusionQL,
+    "FQL": FQL,
 }
 
 
@@ -55,6 +59,7 @@ __all__ = [
     "CAR",
     "CQL",
     "CQLSA",
+    "FQL",
     "IQL",
     "PARS",
     "SPOT",
@@ -71,6 +76,9 @@ __all__ = [
     "CQLSAConfig",
     "CheckpointError",
     "DataSpec",
+    "DiffusionQL",
+    "DiffusionQLConfig",
+    "FQLConfig",
     "IQLConfig",
     "PARSConfig",
     "ReBRAC",

@@ -75,8 +75,9 @@ class Agent(Learner):
         """Actions in the environment's units, inside the box: (O,) -> (A,), or (n, O) -> (n, A).
 
         A population takes one row, or one batch of rows, for each member: (P, O) or (P, n, O).
-        deterministic: the actor's mode; False draws from it where it is stochastic. evaluation_samples: overrides the
-        config's for this call; above 1, the best of so many noisy candidates in the critics' opinion.
+        deterministic: the actor's mode; False draws from it where it is stochastic. A generative actor (DiffusionQL,
+        FQL) has no mode and draws in either case. evaluation_samples: overrides the config's for this call; above 1,
+        the best of so many noisy candidates in the critics' opinion. Draws come from the agent's own seeded stream.
         Raises TypeError or ValueError for observations of another kind, shape or with non-finite entries, and
         FloatingPointError where the networks themselves have diverged.
         """

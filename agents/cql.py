@@ -176,7 +176,7 @@ class CQL(Agent):
         target_q = td_target(self.scaled_rewards(batch), batch.terminations, self.next_q(batch), self.hyper.gamma)
         proposals, log_densities = self.proposals(batch)  # (B, K, A), (B, K)
         every = torch.cat([batch.actions.unsqueeze(-2), proposals], dim=-2)
-        qs = score(self.critic, batch.observations, every)  # (E, B, 1 + K)
+        qs = self.critic.several(batch.observations, every)  # (E, B, 1 + K)
         q = qs[..., 0]
         if batch.floor is not None:  # of the policy's proposals, not of the data or the uniform ones
             fixed = 1 + self.config.penalty_actions
@@ -226,7 +226,7 @@ class CQL(Agent):
         distribution = self.actor.distribution(batch.next_observations)
         count = self.config.penalty_actions if self.config.max_backup else 1
         actions, log_prob = several(distribution, self.draws, "next_xi", count)  # (B, count, A), (B, count)
-        qs = score(self.target_critic, batch.next_observations, actions)  # (E, B, count)
+        qs = self.target_critic.several(batch.next_observations, actions)  # (E, B, count)
         q, best = self.aggregate(qs.flatten(-2)).unflatten(-1, qs.shape[-2:]).max(-1, keepdim=True)
         if self.config.backup_entropy:
             q = q - per_member(self.alpha, q) * log_prob.gather(-1, best)
@@ -256,9 +256,3 @@ def several(distribution: TanhNormal, draws: Draws, name: str, count: int) -> tu
     mean, log_std = (part.unsqueeze(-2) for part in distribution)
     noise = draws.normal(name, mean.expand(*mean.shape[:-2], count, mean.shape[-1]))
     return TanhNormal(mean, log_std).sample(noise)
-
-
-def score(critic: Critic, observations: Tensor, actions: Tensor) -> Tensor:
-    """qs (E, B, K) of K actions (B, K, A) for each observation (B, O), as one flat batch."""
-    repeated = observations.unsqueeze(-2).expand(*actions.shape[:-1], -1)
-    return critic(repeated.flatten(-3, -2), actions.flatten(-3, -2)).unflatten(-1, actions.shape[-3:-1])

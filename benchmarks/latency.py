@@ -30,8 +30,8 @@ def inputs(policy: OnnxPolicy, golden: dict[str, np.ndarray], rows: int) -> tupl
     """Observations (rows, O) spread as the golden ones, and noise where the policy takes it."""
     rng = np.random.default_rng(0)
     obs = golden["obs"].mean(0) + golden["obs"].std(0) * rng.standard_normal((rows, policy.observation_size))
-    shape = (rows, policy.evaluation_samples, policy.action_size)
-    return obs.astype(np.float32), rng.standard_normal(shape, np.float32) if policy.evaluation_samples > 1 else None
+    shape = (rows, policy.evaluation_samples, policy.noise_size)
+    return obs.astype(np.float32), rng.standard_normal(shape, np.float32) if policy.noise_size else None
 
 
 def parity(policy: OnnxPolicy, reference: OnnxPolicy, golden: dict[str, np.ndarray], rows: int) -> dict[str, float]:

@@ -120,7 +120,7 @@ def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "Before the robot moves: `python -m zoo_robot verify .`",
         "",
         f"- Control rate: {'unknown' if rate is None else f'{rate:g} Hz'}.",
-        f"- Decision: {decision(samples, contract['search_noise'])}",
+        f"- Decision: {decision(samples, contract['search_noise'], contract['generative'])}",
         "",
         "## Observations",
         "",
@@ -155,9 +155,10 @@ def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def decision(samples: int, search_noise: float | None) -> str:
+def decision(samples: int, search_noise: float | None, generative: bool) -> str:
     if samples == 1:
-        return "the actor's own action."
+        drawn = "one draw of the actor. OnnxPolicy draws the noise it is made of; its seed is yours to set."
+        return drawn if generative else "the actor's own action."
     around = (
         "drawn from the actor"
         if search_noise is None

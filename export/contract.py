@@ -51,6 +51,8 @@ def whole_contract(
         **stated_of(policy, about, stated),
         "normalizer": {"mean": mean, "std": std},
         "evaluation_samples": samples,
+        "generative": policy.generative,  # then one candidate takes noise too
+        "noise_size": policy.noise_size,  # standard normal numbers that one candidate is made of
         "search_noise": getattr(policy.actor, "search_noise", None),  # None: the actor's own distribution
         "versions": {module.__name__: str(module.__version__) for module in (torch, onnx, onnxscript, onnxruntime)},
     }

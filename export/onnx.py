@@ -1,9 +1,11 @@
 """A trained agent as ONNX files: its policy traced once, cut into graphs and compared with torch.
 
-actor.onnx   obs (batch, O) -> actions (batch, A): the actor's own action.
+actor.onnx   obs (batch, O) -> actions (batch, A): the actor's own action; a generative one's at noise of zeros.
 critic.onnx  obs (batch, O), actions (batch, A) -> q (batch,): the critics' one opinion.
-policy.onnx  what agent.predict does. With evaluation samples: obs (batch, O), noise (batch, samples, A), standard
-             normal -> actions (batch, A). With one it is the actor's graph.
+policy.onnx  what agent.predict does. With evaluation samples: obs (batch, O), noise (batch, samples, N), standard
+             normal -> actions (batch, A). With one it is the actor's graph; but a generative actor, which has no
+             action without noise, takes it for one candidate too, and the critics are not in the graph. N is the
+             numbers that a candidate is made of: A, or A for each step of a diffusion model's chain.
 golden.npz   a batch of inputs and torch's outputs for it.
 report.json  how far onnxruntime is from torch.
 contract.json, CARD.md  what a robot and its people must know; see contract.py and bundle.py.
@@ -45,7 +47,7 @@ BATCHES = (1, 7, 256)  # sizes at which onnxruntime is compared with torch
 GOLDEN = 7  # the one of them that is traced and kept
 OTHER_SAMPLES = 3  # a number of candidates at which the golden batch is compared too, for that dimension is free
 
-Inputs = dict[str, Tensor]  # obs (B, O), actions (B, A), noise (B, M, A); B rows each
+Inputs = dict[str, Tensor]  # obs (B, O), actions (B, A), noise (B, M, N); B rows each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,8 @@ def export_onnx(
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; export_onnx needs the name of a directory")
 
-    graphs = {"actor": ACTOR, "critic": CRITIC, "policy": SEARCH if samples > 1 else ACTOR}
+    searching = samples > 1 or policy.generative
+    graphs = {"actor": ACTOR, "critic": CRITIC, "policy": SEARCH if searching else ACTOR}
     policy = folded(policy).to("cpu", torch.float32).eval().requires_grad_(False)
     methods = Methods(policy, tuple(dict.fromkeys(graphs.values())))
     generator = torch.Generator().manual_seed(0)
@@ -144,7 +147,7 @@ def draw(policy: Policy, size: int, samples: int, generator: torch.Generator) ->
     return {
         "obs": policy.observation_mean + policy.observation_std * spread,
         "actions": policy.scale_actions(2.0 * torch.rand(size, action_size, generator=generator) - 1.0),
-        "noise": torch.randn(size, samples, action_size, generator=generator),
+        "noise": torch.randn(size, samples, policy.noise_size, generator=generator),
     }
 
 
@@ -198,7 +201,8 @@ def cut(traced: onnx.ModelProto, graph: Graph, batch: Inputs) -> onnx.ModelProto
             names[:] = [graph.output if name == graph.method else name for name in names]
         del node.metadata_props[:]  # the exporter's notes: traces of the source, with this machine's folders
     shapes: dict[str, tuple[str | int, ...]] = {n: ("batch", *tensor.shape[1:]) for n, tensor in batch.items()}
-    shapes |= {"q": ("batch",), "noise": ("batch", "samples", *batch["noise"].shape[2:])}
+    samples, size = batch["noise"].shape[1:]
+    shapes |= {"q": ("batch",), "noise": ("batch", "samples" if samples > 1 else 1, size)}
     inputs, outputs = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in names]
         for names in (graph.inputs, (graph.output,))

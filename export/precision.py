@@ -138,8 +138,8 @@ def feeds(policy: OnnxPolicy, observations: np.ndarray, rng: np.random.Generator
     """What the graph takes for these observations, chunk by chunk; noise where it has candidates."""
     for start in range(0, len(observations), CHUNK):
         obs = observations[start : start + CHUNK]
-        shape = (len(obs), policy.evaluation_samples, policy.action_size)
-        noise = {"noise": rng.standard_normal(shape, np.float32)} if policy.evaluation_samples > 1 else {}
+        shape = (len(obs), policy.evaluation_samples, policy.noise_size)
+        noise = {"noise": rng.standard_normal(shape, np.float32)} if policy.noise_size else {}
         yield {"obs": obs} | noise
 
 

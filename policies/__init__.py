@@ -5,7 +5,8 @@ from zoo.policies.coefficient import Coefficient
 from zoo.policies.critic import Critic, Pessimistic, Value, mean, minimum
 from zoo.policies.density import ConditionalVAE, Density, GaussianDensity
 from zoo.policies.distributions import BoxNormal, TanhNormal
-from zoo.policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_
+from zoo.policies.generative import DiffusionActor, GenerativeActor, OneStepActor, VelocityField
+from zoo.policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_, xavier_uniform_
 from zoo.policies.policy import Policy
 from zoo.policies.residual import ResidualMLP, SpectralLinear, folded
 
@@ -17,21 +18,26 @@ __all__ = [
     "Critic",
     "Density",
     "DeterministicActor",
+    "DiffusionActor",
     "GaussianActor",
     "GaussianDensity",
+    "GenerativeActor",
     "LayerNorm",
     "Linear",
     "NormalActor",
+    "OneStepActor",
     "Pessimistic",
     "Policy",
     "ResidualMLP",
     "SpectralLinear",
     "TanhNormal",
     "Value",
+    "VelocityField",
     "final_uniform_",
     "folded",
     "hidden_bias_",
     "mean",
     "minimum",
     "orthogonal_",
+    "xavier_uniform_",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.policies.mlp import MLP, Members, Norm
+from zoo.policies.mlp import MLP, Activation, Members, Norm
 from zoo.policies.residual import Network, trunk
 
 # An ensemble's opinions to its one: (..., E, B) -> (..., B).
@@ -51,11 +51,12 @@ class Critic(nn.Module):
         lead: Sequence[int] = (),
         norm: Norm = "none",
         network: Network = "mlp",
+        activation: Activation = "relu",
     ):
         super().__init__()
         self.members = members
         sizes = (observation_size + action_size, *hidden, 1)
-        self.trunk = trunk(network, sizes, (*lead, members), norm)
+        self.trunk = trunk(network, sizes, (*lead, members), norm, activation)
 
     def forward(self, observations: Tensor, actions: Tensor, members: Members = None) -> Tensor:
         """qs (..., E, B); with members, indices (..., k) or a slice, only those, (..., k, B)."""
@@ -65,6 +66,11 @@ class Critic(nn.Module):
     def first(self, observations: Tensor, actions: Tensor) -> Tensor:
         """q (..., B) of member 0 alone; the others are not computed."""
         return self(observations, actions, slice(0, 1)).squeeze(-2)
+
+    def several(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """qs (..., E, B, K) of K actions (..., B, K, A) for each observation (..., B, O), as one flat batch."""
+        repeated = observations.unsqueeze(-2).expand(*actions.shape[:-1], -1)
+        return self(repeated.flatten(-3, -2), actions.flatten(-3, -2)).unflatten(-1, actions.shape[-3:-1])
 
 
 class Value(nn.Module):

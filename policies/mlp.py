@@ -1,7 +1,8 @@
 """Multilayer perceptrons with leading population and ensemble dimensions, as one batched matmul a layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -9,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 Norm = Literal["none", "before", "after"]
-
+Activation = Literal["relu", "mish", "gelu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "mish": nn.functional.mish,
+    "gelu": partial(nn.functional.gelu, approximate="tanh"),  # JAX's own
+}
 
 # Which members of an ensemble: indices (..., k), a slice, or None for all.
 Members = Tensor | slice | None
@@ -76,17 +82,25 @@ class LayerNorm(nn.Module):
 
 
 class MLP(nn.Module):
-    """Hidden layers of Linear and ReLU, then a linear output.
+    """Hidden layers of Linear and an activation, then a linear output.
 
     sizes: (in, hidden, ..., out). lead: leading dimensions of every parameter: (), (P,), (E,) or (P, E).
-    norm: LayerNorm in each hidden layer "before" the ReLU, "after" it, or "none".
+    norm: LayerNorm in each hidden layer "before" the activation, "after" it, or "none".
     """
 
-    def __init__(self, sizes: Sequence[int], lead: Sequence[int] = (), norm: Norm = "none"):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        lead: Sequence[int] = (),
+        norm: Norm = "none",
+        activation: Activation = "relu",
+    ):
         super().__init__()
         if norm not in ("none", "before", "after"):
-            raise ValueError(f"norm must be 'none', 'before' or 'after' (the ReLU), got {norm!r}")
-        self.norm = norm
+            raise ValueError(f"norm must be 'none', 'before' or 'after' (the activation), got {norm!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        self.norm, self.activation = norm, activation
         self.linears = nn.ModuleList(Linear(i, o, lead) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(LayerNorm(width, lead) for width in sizes[1:-1] if norm != "none")
 
@@ -96,12 +110,12 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, members: Members = None, masks: Sequence[Tensor] = ()) -> Tensor:
         """x: (..., B, in), broadcast to the leading dimensions -> (*lead, B, out). members runs only some of them.
 
-        masks: dropout before the ReLU, one tensor (*lead, B, width) for each hidden layer, already scaled.
+        masks: dropout before the activation, one tensor (*lead, B, width) for each hidden layer, already scaled.
         """
-        first = self.linears[0]
+        first, activate = self.linears[0], ACTIVATIONS[self.activation]
         assert isinstance(first, Linear)
         lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
-        if lead:  # the layers see one leading dimension, so that their in-place ReLU never writes through a view
+        if lead:  # the layers see one leading dimension, so that an in-place ReLU never writes through a view
             x = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
         for k, linear in enumerate(list(self.linears)[:-1]):
             x = linear(x, members)
@@ -109,7 +123,7 @@ class MLP(nn.Module):
                 x = x * masks[k].reshape(x.shape)
             if self.norm == "before":
                 x = self.norms[k](x, members)
-            x = x.relu_()
+            x = activate(x)
             if self.norm == "after":
                 x = self.norms[k](x, members)
         out = self.linears[-1](x, members)
@@ -125,6 +139,15 @@ def orthogonal_(mlp: MLP, gain: float, last_gain: float | None = None) -> None:
             nn.init.orthogonal_(weight, last_gain if last else gain)  # type: ignore[arg-type]
         linear.bias.zero_()  # type: ignore[operator]
     mlp.power_iteration_()
+
+
+@torch.no_grad()
+def xavier_uniform_(mlp: MLP) -> None:
+    """Weights uniform in +-sqrt(6 / (in + out)) for each member, and zero biases: the default of some JAX code."""
+    for linear in mlp.linears:
+        bound = math.sqrt(6.0 / sum(linear.weight.shape[-2:]))  # type: ignore[union-attr, misc]
+        linear.weight.uniform_(-bound, bound)  # type: ignore[operator]
+        linear.bias.zero_()  # type: ignore[operator]
 
 
 @torch.no_grad()

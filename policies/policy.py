@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from zoo.policies.actor import Actor
 from zoo.policies.critic import Critic, minimum
+from zoo.policies.generative import GenerativeActor
 
 
 class Policy(nn.Module):
@@ -15,7 +16,9 @@ class Policy(nn.Module):
     Observations enter in the units of the environment, (..., B, O), and actions leave in them, (..., B, A), inside the
     box. The statistics and the box are buffers, so they are in every checkpoint and inside every exported graph.
 
-    actor: a module of policies/actor.py.  critic: scores the candidates of evaluation sampling.
+    actor: a module of policies/actor.py, whose noise has the size of an action, or a GenerativeActor, which says what
+        noise makes an action of it.
+    critic: scores the candidates of evaluation sampling.
     aggregate: (..., E, B) -> (..., B), the ensemble's one opinion.
     low, high: (A,), the action box.
     """
@@ -29,7 +32,7 @@ class Policy(nn.Module):
 
     def __init__(
         self,
-        actor: Actor,
+        actor: Actor | GenerativeActor,
         critic: Critic,
         observation_size: int,
         low: Tensor,
@@ -47,6 +50,16 @@ class Policy(nn.Module):
         self.register_buffer("action_low", low)
         self.register_buffer("action_high", high)
 
+    @property
+    def generative(self) -> bool:
+        """Whether every action is drawn: then predict and policy.onnx take noise for one candidate too."""
+        return isinstance(self.actor, GenerativeActor)
+
+    @property
+    def noise_size(self) -> int:
+        """N, how many standard normal numbers make one candidate."""
+        return self.actor.noise_size if isinstance(self.actor, GenerativeActor) else self.action_center.shape[-1]
+
     def normalize_observations(self, observations: Tensor) -> Tensor:
         return (observations - self.observation_mean) / self.observation_std
 
@@ -60,22 +73,27 @@ class Policy(nn.Module):
         return torch.minimum(torch.maximum(scaled, self.action_low), self.action_high)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """The actor's own action (its mode), (..., B, A)."""
+        """The actor's own action, (..., B, A): its mode, or what a generative one makes of noise that is zero."""
         return self.scale_actions(self.actor(self.normalize_observations(observations)))
 
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """One draw of a stochastic actor. noise: standard normal (..., B, A) -> (..., B, A)."""
+        """One draw of a stochastic actor. noise: standard normal (..., B, N) -> (..., B, A)."""
         return self.scale_actions(self.actor.sample(self.normalize_observations(observations), noise))
 
     def search(self, observations: Tensor, noise: Tensor) -> Tensor:
         """Evaluation sampling: the best of M candidates in the critics' opinion; ties go to the first.
 
-        noise: standard normal (..., B, M, A). The actor's mode is not itself a candidate.
+        noise: standard normal (..., B, M, N). The actor's mode is not itself a candidate. Of one candidate the critics
+        are not asked.
         Source: Cetin et al. 2024, arXiv 2403.13097, section 4 (evaluation sampling).
         """
         observations = self.normalize_observations(observations)
         candidates = self.actor.candidates(observations, noise)  # (..., B, M, A)
-        q = self._score(observations.unsqueeze(-2).expand(*candidates.shape[:-1], -1), candidates)
+        if candidates.shape[-2] == 1:
+            return self.scale_actions(candidates.squeeze(-2))
+        q = self.aggregate(self.critic.several(observations, candidates).flatten(-2)).unflatten(
+            -1, candidates.shape[-3:-1]
+        )
         best = q.argmax(-1, keepdim=True).unsqueeze(-1)  # (..., B, 1, 1)
         chosen = candidates.gather(-2, best.expand(*best.shape[:-1], candidates.shape[-1]))
         return self.scale_actions(chosen.squeeze(-2))
@@ -84,8 +102,3 @@ class Policy(nn.Module):
         """The critics' aggregate opinion q (..., B) of actions given in the units of the environment."""
         normalized = self.normalize_actions(actions)
         return self.aggregate(self.critic(self.normalize_observations(observations), normalized))
-
-    def _score(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """q (..., B, M) of rows (..., B, M, O) and (..., B, M, A), as one flat batch."""
-        qs = self.critic(observations.flatten(-3, -2), actions.flatten(-3, -2))
-        return self.aggregate(qs).unflatten(-1, actions.shape[-3:-1])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from zoo.policies.mlp import MLP, LayerNorm, Linear, Members, Norm, pick
+from zoo.policies.mlp import MLP, Activation, LayerNorm, Linear, Members, Norm, pick
 
 EPS = 1e-12  # of the vectors' norms
 
@@ -124,11 +124,19 @@ class ResidualMLP(MLP):
                 linear.power_iteration_()
 
 
-def trunk(network: Network, sizes: Sequence[int], lead: Sequence[int] = (), norm: Norm = "none") -> MLP:
+def trunk(
+    network: Network,
+    sizes: Sequence[int],
+    lead: Sequence[int] = (),
+    norm: Norm = "none",
+    activation: Activation = "relu",
+) -> MLP:
     """The network of an actor or a critic: a plain MLP, or a residual one with a block for each hidden entry."""
     if network == "mlp":
-        return MLP(sizes, lead, norm)
+        return MLP(sizes, lead, norm, activation)
     widths = sizes[1:-1]
+    if activation != "relu":
+        raise ValueError(f"a residual network has ReLUs, got activation={activation!r}; give network='mlp'")
     if len(set(widths)) != 1 or norm != "none":
         raise ValueError(
             f"a residual network has blocks of one width and its own LayerNorm: got hidden widths {tuple(widths)} and "

@@ -16,13 +16,14 @@ def predict(agent: Learner, observation: np.ndarray, deterministic: bool, evalua
     samples = agent.config.evaluation_samples if evaluation_samples is None else evaluation_samples
     if samples < 1:
         raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
-    candidates = rows.new_empty(*rows.shape[:-1], samples, agent.spec.action_size)
-    if samples > 1:
-        actions = agent.policy.search(rows, agent.acting.normal("evaluation", candidates))
+    policy = agent.policy
+    candidates = rows.new_empty(*rows.shape[:-1], samples, policy.noise_size)
+    if samples > 1 or policy.generative:
+        actions = policy.search(rows, agent.acting.normal("evaluation", candidates))
     elif deterministic:
-        actions = agent.policy(rows)
+        actions = policy(rows)
     else:
-        actions = agent.policy.sample(rows, agent.acting.normal("sample", candidates.squeeze(-2)))
+        actions = policy.sample(rows, agent.acting.normal("sample", candidates.squeeze(-2)))
     result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], agent.spec.action_size)
     if not np.isfinite(result).all():
         raise FloatingPointError("the policy's action is not finite: training has diverged, take an earlier checkpoint")

@@ -33,7 +33,8 @@ class Preset(NamedTuple):
 def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[str, Any]:
     """The paper's settings for a dataset, or {} where it has none: agents/presets/<agent>.toml, table by table.
 
-    A dataset's own table wins over its family's ("hopper"). The version suffix of a D4RL name does not count.
+    A dataset's own table wins over its family's ("hopper"). The version of a D4RL name does not count, nor does the
+    task in a name of OGBench ("cube-single-play-singletask-task2-v0").
     variant: the name of the table to take instead; where it has a table of the dataset's name inside, that wins.
     Raises ValueError where there is no such variant.
     """
@@ -75,7 +76,7 @@ def _tables(agent: str) -> dict[str, Any]:
 
 
 def _unversioned(name: str) -> str:
-    return name.rsplit("-v", 1)[0]
+    return name.rsplit("-v", 1)[0].split("-singletask", 1)[0]
 
 
 def _with_family(tables: Mapping[str, Any], name: str) -> dict[str, Any]:

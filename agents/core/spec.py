@@ -43,6 +43,7 @@ class DataSpec:
     return_min: float = 0.0  # of the episodes, raw
     return_max: float = 1.0
     stated: dict[str, Any] = dataclasses.field(default_factory=dict)  # names, units, ranges, rate: zoo.export.stated
+    reward_std: float = 1.0
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -76,6 +77,7 @@ class DataSpec:
             return_min=float(returns.min()),
             return_max=float(returns.max()),
             stated=dict(dataset.stated),
+            reward_std=float(rewards.std(dtype=np.float64)),
         )
 
     @classmethod

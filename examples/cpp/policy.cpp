@@ -3,8 +3,8 @@
 //     policy deploy/policy.onnx < inputs.txt > actions.txt
 //
 // A line holds the O numbers of an observation, in the units of the environment. Where the policy chooses among M
-// candidates, the M x A numbers of standard normal noise that move them may follow; without them the noise is drawn
-// from a generator with a fixed seed. Actions leave inside the box. The exit status is 1 where anything is wrong: a
+// candidates, or makes its action of noise, the M x N numbers of standard normal noise may follow; without them the
+// noise is drawn from a generator with a fixed seed. Actions leave inside the box. The exit status is 1 where anything is wrong: a
 // file that is no policy, a line of another length, a number that is not finite.
 
 #include <onnxruntime_cxx_api.h>
@@ -38,18 +38,19 @@ class Policy {
     if (session_.GetInputCount() == 2) {
       const auto noise = shape(session_.GetInputTypeInfo(1));
       samples_ = noise[1] > 0 ? noise[1] : samples;
+      candidate_size_ = noise[2];
       if (samples_ < 1)
         throw std::runtime_error(path + " leaves the number of candidates open: give it as the second argument");
     }
   }
 
   int64_t observation_size() const { return observation_size_; }
-  int64_t noise_size() const { return samples_ * action_size_; }
+  int64_t noise_size() const { return samples_ * candidate_size_; }
 
   // obs: O finite numbers; noise: noise_size() of them, which may be 0. Returns A numbers inside the box.
   std::vector<float> predict(std::vector<float> obs, std::vector<float> noise) {
     const std::array<int64_t, 2> obs_shape{1, observation_size_};
-    const std::array<int64_t, 3> noise_shape{1, samples_, action_size_};
+    const std::array<int64_t, 3> noise_shape{1, samples_, candidate_size_};
     std::vector<Ort::Value> inputs;
     inputs.push_back(
         Ort::Value::CreateTensor<float>(memory_, obs.data(), obs.size(), obs_shape.data(), obs_shape.size()));
@@ -81,7 +82,8 @@ class Policy {
   Ort::MemoryInfo memory_;
   int64_t observation_size_ = 0;
   int64_t action_size_ = 0;
-  int64_t samples_ = 0;  // 0: no noise
+  int64_t samples_ = 0;         // 0: no noise
+  int64_t candidate_size_ = 0;  // numbers of noise that one candidate is made of
 };
 
 // The numbers of a line. Throws where there is anything else in it, or a number that is not finite.

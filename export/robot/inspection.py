@@ -100,7 +100,9 @@ def check_golden(directory: Path, contract: dict[str, Any], providers: str) -> I
             yield Finding(True, f"{name}.onnx: its own metadata contradict the contract in {', '.join(contradicting)}")
         found, expected = policy.predict(golden["obs"], noise), golden[f"{name}_actions"]
         differences = np.abs((found - expected) / ((policy.high - policy.low) / 2)).max(-1)
-        if noise is not None:  # of two candidates that the critics rate the same, rounding may choose either
+        if (
+            policy.evaluation_samples > 1
+        ):  # of two candidates that the critics rate the same, rounding may choose either
             same_q = np.abs(q_of(found) - q_of(expected)) <= TOLERANCE * (1 + np.abs(golden["q"]).max())
             differences = differences[(differences <= TOLERANCE) | ~same_q]
         yield compared(f"{name}.onnx", differences, policy.provider)
@@ -156,7 +158,8 @@ def info(directory: Path) -> str:
     contract = read_contract(directory)
     dataset, counters, rate = contract["dataset"], contract["counters"], contract.get("control_rate_hz")
     samples = contract["evaluation_samples"]
-    chooses = "the actor's own action" if samples == 1 else f"the critics' best of {samples} candidates"
+    own = "one draw of the actor" if contract.get("generative") else "the actor's own action"
+    chooses = own if samples == 1 else f"the critics' best of {samples} candidates"
     entries = {
         "agent": f"{contract['agent']}, {contract.get('paper') or 'no paper named'}",
         "data": f"{dataset['name']}, environment {dataset['env_id'] or 'unknown'}",
@@ -184,12 +187,12 @@ def bench(directory: Path, providers: str, threads: int, calls: int) -> str:
     lines = [f"{'milliseconds of one decision':<44}" + "".join(f"{f'p{100 * q:g}':>10}" for q in QUANTILES)]
     for name in ("actor", "policy"):
         policy = OnnxPolicy(directory / f"{name}.onnx", providers, threads=threads)
-        if name == "policy" and policy.evaluation_samples == 1:
+        if name == "policy" and not policy.noise_size:
             continue  # the actor again
         obs, rng = np.zeros(policy.observation_size, np.float32), np.random.default_rng(0)
         feeds = {"obs": obs[np.newaxis]}
-        if policy.evaluation_samples > 1:
-            shape = (1, policy.evaluation_samples, policy.action_size)
+        if policy.noise_size:
+            shape = (1, policy.evaluation_samples, policy.noise_size)
             feeds["noise"] = rng.standard_normal(shape, np.float32)
         session, _ = open_session(directory / f"{name}.onnx", providers, threads)
         bare, ours = measure([partial(session.run, ["actions"], feeds), partial(policy.predict, obs)], calls)
@@ -213,6 +216,9 @@ def diff(first: Path, second: Path) -> list[Finding]:
         for key in ("observation_size", "action_size", "control_rate_hz", "evaluation_samples", "search_noise")
         if old.get(key) != new.get(key)
     ]
+    noise = [contract.get("noise_size", len(contract["actions"])) for contract in (old, new)]
+    if noise[0] != noise[1]:
+        findings.append(Finding(True, f"noise_size: {noise[0]} -> {noise[1]}"))
     same_sizes = all(len(old[key]) == len(new[key]) for key in ("observations", "actions"))
     if same_sizes:
         for title in ("observations", "actions"):

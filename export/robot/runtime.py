@@ -44,6 +44,7 @@ class OnnxPolicy:
     metadata: what the export wrote about the agent. provider: "cpu" or "cuda", the one that really runs.
     observation_size O, action_size A; low, high (A,): the action box.
     evaluation_samples M: candidates that the critics choose from; 1 is the actor's own action.
+    noise_size N: standard normal numbers that one candidate is made of; 0 where the policy takes none.
 
     Buffers are kept between calls: a policy belongs to one thread, another thread opens its own.
     """
@@ -64,7 +65,7 @@ class OnnxPolicy:
         check_hash(self.path)
         self.session, self.provider = open_session(self.path, providers, threads)
         self.metadata = read_metadata(self.path, self.session)
-        self.observation_size, self.low, self.high = _sizes(self.path, self.metadata)
+        self.observation_size, self.low, self.high, self.noise_size = _sizes(self.path, self.metadata)
         self.action_size = len(self.low)
         self.evaluation_samples: int = self.metadata["evaluation_samples"]
         _check_graph(self)
@@ -76,13 +77,13 @@ class OnnxPolicy:
     def predict(self, obs: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
         """Actions inside the box: (O,) -> (A,), or (n, O) -> (n, A); float32.
 
-        noise: standard normal (n, M, A) that moves the candidates, n = 1 for one observation; None draws it.
+        noise: standard normal (n, M, N) that makes the candidates, n = 1 for one observation; None draws it.
         Raises TypeError or ValueError for another kind, shape or non-finite entries, FloatingPointError where the
         action itself would not be finite, PolicyFileError where the file's graph fails.
         """
         obs = np.asarray(obs)
         self._take(obs)
-        if self.evaluation_samples > 1:
+        if self.noise_size:
             self._take_noise(noise)
         elif noise is not None:
             raise ValueError("this policy takes no noise: it was exported with evaluation_samples=1")
@@ -148,9 +149,9 @@ class OnnxPolicy:
     def _allocate(self, count: int) -> None:
         """Buffers for `count` rows; on the CPU onnxruntime reads and writes them where they are."""
         self._rows = np.zeros((count, self.observation_size), np.float32)
-        self._noise = np.zeros((count, self.evaluation_samples, self.action_size), np.float32)
+        self._noise = np.zeros((count, self.evaluation_samples, self.noise_size), np.float32)
         self._actions = np.zeros((count, self.action_size), np.float32)
-        self._feeds = {"obs": self._rows} | ({"noise": self._noise} if self.evaluation_samples > 1 else {})
+        self._feeds = {"obs": self._rows} | ({"noise": self._noise} if self.noise_size else {})
         self._binding = self.session.io_binding()
         for name, array in self._feeds.items():
             self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
@@ -295,8 +296,11 @@ def read_metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str
     return metadata
 
 
-def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray]:
-    """Observation size and action box (A,), (A,) of the metadata; format 1 has the box as two lists."""
+def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray, int]:
+    """Observation size, action box (A,), (A,) and noise size, 0 where the file takes no noise, of the metadata.
+
+    Format 1 has the box as two lists. Files of before generative actors do not state the noise: it is A numbers.
+    """
     try:
         if metadata["format"] == 1:
             size, box = metadata["observation_size"], [metadata["action_low"], metadata["action_high"]]
@@ -305,7 +309,9 @@ def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.nd
             size = len([observation["unit"] for observation in metadata["observations"]])
         low, high = (np.array(edge, np.float32).reshape(len(edge)) for edge in box)
         samples = metadata["evaluation_samples"]
-        sound = type(size) is int and type(samples) is int and 1 <= samples <= MOST_SAMPLES
+        noise = metadata.get("noise_size", len(low)) if samples > 1 or "noise" in metadata.get("inputs", ()) else 0
+        sound = all(type(number) is int for number in (size, samples, noise))
+        sound = sound and 1 <= samples <= MOST_SAMPLES and 0 <= noise <= MOST_SAMPLES
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PolicyFileError(f"{path} has unusable metadata ({error!r}); use another copy, or export again") from error
     if not (sound and len(low) == len(high) and np.isfinite([low, high]).all() and (low < high).all()):
@@ -313,15 +319,15 @@ def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.nd
             f"{path} has unusable metadata: observation size {size}, {samples} samples, box {low} to {high}; expected "
             f"whole numbers, at most {MOST_SAMPLES} samples, and a finite box; use another copy, or export again"
         )
-    return size, low, high
+    return size, low, high, noise
 
 
 def _check_graph(policy: OnnxPolicy) -> None:
     """Raises PolicyFileError where the graph has other inputs and outputs than the metadata say."""
     samples, actions = policy.evaluation_samples, policy.action_size
     expected = {"obs": [policy.observation_size], "actions": [actions]}
-    if samples > 1:
-        expected["noise"] = [samples, actions]
+    if policy.noise_size:
+        expected["noise"] = [samples, policy.noise_size]
     try:
         tensors = (*policy.session.get_inputs(), *policy.session.get_outputs())
         found = {tensor.name: list(tensor.shape[1:]) for tensor in tensors}

@@ -26,6 +26,7 @@ from tests.support.data import (
     BOX,
     LENGTH,
     OBS,
+    FixedDraws,
     MemberOf,
     Recorder,
     ToyEnv,
@@ -218,10 +219,25 @@ def test_predict_gives_float32_actions_inside_the_box_for_one_observation_or_a_b
 @EVERY
 def test_predict_of_a_batch_is_that_of_its_rows_and_of_the_policy(cls, data):
     agent = tiny(cls, data).learn_offline(data, STEPS)
-    batch = observations(9)
+    policy, batch = agent.policy, observations(9)
+    agent.acting = FixedDraws(evaluation=0.5)  # only a generative actor draws
+    noise = torch.full((9, 1, policy.noise_size), 0.5)
+    rows = torch.from_numpy(batch)
+    expected = policy.search(rows, noise) if policy.generative else policy(rows)
     actions = agent.predict(batch)[0]
     np.testing.assert_allclose(actions, [agent.predict(row)[0] for row in batch], rtol=0.0, atol=1e-6)
-    np.testing.assert_allclose(actions, agent.policy(torch.from_numpy(batch)).detach(), rtol=0.0, atol=1e-6)
+    np.testing.assert_allclose(actions, expected.detach(), rtol=0.0, atol=1e-6)
+
+
+@EVERY
+def test_an_actor_that_is_not_generative_draws_nothing_unless_it_is_asked_to(cls, data):
+    agent, batch = tiny(cls, data), observations(4)
+    agent.acting = FixedDraws()  # any draw is an error
+    if agent.policy.generative:
+        with pytest.raises(KeyError, match="evaluation"):
+            agent.predict(batch)
+    else:
+        assert agent.predict(batch)[0].shape == (4, ACT)
 
 
 @EVERY
@@ -269,14 +285,18 @@ def test_predict_of_diverged_networks_raises_instead_of_returning_nan(cls, data)
 
 @EVERY
 def test_evaluation_sampling_is_the_configs_and_a_call_overrides_it(cls, data):
-    sampling, plain = tiny(cls, data, evaluation_samples=8), tiny(cls, data)  # equal weights and draws
     batch = observations(20)
-    searched = sampling.predict(batch)[0]
-    assert not np.array_equal(searched, plain.predict(batch)[0])
-    assert np.array_equal(searched, plain.predict(batch, evaluation_samples=8)[0])
-    assert np.array_equal(sampling.predict(batch, evaluation_samples=1)[0], plain.predict(batch)[0])
+
+    def actions(of_the_config: int, of_the_call: int | None = None) -> np.ndarray:
+        """Of a new agent each time, so that weights and draws are equal."""
+        return tiny(cls, data, evaluation_samples=of_the_config).predict(batch, evaluation_samples=of_the_call)[0]
+
+    searched, plain = actions(8), actions(1)
+    assert not np.array_equal(searched, plain)
+    assert np.array_equal(searched, actions(1, 8))
+    assert np.array_equal(actions(8, 1), plain)
     with pytest.raises(ValueError, match="evaluation_samples must be at least 1, got 0"):
-        plain.predict(batch, evaluation_samples=0)
+        actions(1, 0)
 
 
 @EVERY
@@ -377,11 +397,14 @@ def test_a_member_of_a_population_learns_what_it_would_have_learned_alone(cls, f
 def test_a_member_saves_loads_and_acts_as_its_row_of_the_population(cls, data, tmp_path):
     crowd = tiny(cls, data, population=3).learn_offline(data, STEPS)
     rows, batch = observations(3), observations(3, 4)
+    saved = [crowd.member(i).save(tmp_path / f"member_{i}") for i in range(3)]
+    crowd.acting = FixedDraws(evaluation=0.5)  # the stream of a member is its own
     together, of_batch = crowd.predict(rows)[0], crowd.predict(batch)[0]
     assert (together.shape, of_batch.shape) == ((3, ACT), (3, 4, ACT))
-    for i in range(3):
-        member = cls.load(crowd.member(i).save(tmp_path / f"member_{i}"))
+    for i, path in enumerate(saved):
+        member = cls.load(path)
         assert member.population is None
+        member.acting = crowd.acting
         np.testing.assert_allclose(member.predict(rows[i])[0], together[i], rtol=0.0, atol=1e-6)
         np.testing.assert_allclose(member.predict(batch[i])[0], of_batch[i], rtol=0.0, atol=1e-6)
         assert member.learn_offline(data, STEPS).updates == 2 * STEPS

@@ -76,14 +76,10 @@ UNREAD = {
     },
     "agents that are not here": {
         "base_algorithms.md 9": 1,
-        "base_algorithms.md 10.4": 1,
-        "base_algorithms.md 11.3": 2,
     },
 }
 ABSENT = {  # the agents of those tables, under every name that they may come with
     "base_algorithms.md 9": ("SACN", "EDAC"),
-    "base_algorithms.md 10.4": ("DiffusionQL",),
-    "base_algorithms.md 11.3": ("FQL",),
 }
 
 # Where two tables disagree, or the paper and its code do: (section, agent, dataset, field), and why the preset differs.

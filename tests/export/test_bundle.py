@@ -470,6 +470,7 @@ def dimension(contract: dict, index: int, **changes) -> dict:
         (lambda c: dimension(c, 1, unit="m"), False, "observations[1] unit: unknown -> m"),
         (lambda c: {"control_rate_hz": 125.0}, True, "control_rate_hz: 62.5 -> 125.0"),
         (lambda c: {"evaluation_samples": 50}, True, "evaluation_samples: 6 -> 50"),
+        (lambda c: {"noise_size": 10}, True, "noise_size: 2 -> 10"),
         (lambda c: {"seed": 2}, False, "seed: 1 -> 2"),
         (lambda c: {"config": c["config"] | {"gamma": 0.9}}, False, "config: gamma 0.99 -> 0.9"),
         (

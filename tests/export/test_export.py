@@ -17,6 +17,7 @@ from zoo.agents import AGENTS, TD3BC, Agent, DataSpec
 from zoo.export import onnx as exporter
 from zoo.export.onnx import ExportError
 from zoo.policies import DeterministicActor, minimum
+from zoo_robot.inspection import info, verify
 from zoo_robot.runtime import OnnxPolicy
 
 OBS, ACT, M = 5, 2, 8
@@ -85,7 +86,10 @@ def test_actor_file_gives_the_action_of_the_agent(exported, name, count):
     agent, directory = exported(name, M)
     obs = observations(count)
     found = OnnxPolicy(directory / "actor.onnx").predict(obs)
-    assert same_actions(found, agent.predict(obs, evaluation_samples=1)[0])
+    expected = agent.policy(torch.from_numpy(obs)).detach().numpy()  # a generative actor's, too
+    assert same_actions(found, expected)
+    if not agent.policy.generative:
+        assert same_actions(found, agent.predict(obs, evaluation_samples=1)[0])
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -93,8 +97,8 @@ def test_actor_file_gives_the_action_of_the_agent(exported, name, count):
 def test_policy_file_chooses_the_candidate_that_the_agent_chooses(exported, name, count, monkeypatch):
     agent, directory = exported(name, M)
     obs = observations(count)
-    noise = np.random.default_rng(0).standard_normal((count, M, ACT)).astype(np.float32)
-    monkeypatch.setattr(agent.acting, "normal", lambda name, like: torch.from_numpy(noise))
+    noise = np.random.default_rng(0).standard_normal((count, M, agent.policy.noise_size)).astype(np.float32)
+    monkeypatch.setattr(agent.acting, "normal", lambda name, like: torch.from_numpy(noise[:, -like.shape[1] :]))
     expected, _ = agent.predict(obs, evaluation_samples=M)
     assert not same_actions(expected, agent.predict(obs, evaluation_samples=1)[0])  # the search does something
     assert same_actions(OnnxPolicy(directory).predict(obs, noise), expected)
@@ -105,10 +109,36 @@ def test_policy_file_chooses_the_candidate_that_the_agent_chooses(exported, name
 def test_policy_file_takes_any_number_of_candidates(exported, name, samples):
     agent, directory = exported(name, M)
     obs = observations(3)
-    noise = np.random.default_rng(samples).standard_normal((3, samples, ACT)).astype(np.float32)
+    noise = np.random.default_rng(samples).standard_normal((3, samples, agent.policy.noise_size)).astype(np.float32)
     with torch.no_grad():
         expected = agent.policy.search(torch.from_numpy(obs), torch.from_numpy(noise)).numpy()
     assert same_actions(OnnxPolicy(directory, evaluation_samples=samples).predict(obs, noise), expected)
+
+
+@pytest.mark.parametrize("name", ["DiffusionQL", "FQL"])
+def test_a_generative_policy_takes_noise_for_its_one_candidate_and_holds_no_critic(exported, name):
+    agent, directory = exported(name, 1)
+    size = agent.policy.noise_size
+    policy, obs = OnnxPolicy(directory), observations(7)
+    assert (policy.evaluation_samples, policy.noise_size) == (1, size)
+    noise = np.random.default_rng(0).standard_normal((7, 1, size)).astype(np.float32)
+    with torch.no_grad():
+        expected = agent.policy.sample(torch.from_numpy(obs), torch.from_numpy(noise[:, 0])).numpy()
+    assert same_actions(policy.predict(obs, noise), expected)
+    drawn, again = (OnnxPolicy(directory, seed=1).predict(obs) for _ in range(2))  # its own noise, by its seed
+    assert np.array_equal(drawn, again)
+    assert not same_actions(drawn, expected)
+    model = onnx.load(directory / "policy.onnx")
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
+    assert shapes == {"obs": ["batch", OBS], "noise": ["batch", 1, size]}
+    weights = sum(p.numel() for p in agent.policy.actor.parameters())
+    floats = sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    assert floats < weights + sum(p.numel() for p in agent.policy.critic.parameters()) / 2
+    assert [finding.text for finding in verify(directory) if finding.bad] == []
+    assert "one draw of the actor" in (directory / "CARD.md").read_text()
+    assert "one draw of the actor" in info(directory)
+    with pytest.raises(ValueError, match="has no candidates to choose from"):
+        OnnxPolicy(directory, evaluation_samples=4)
 
 
 @pytest.mark.parametrize("count", [1, 7])

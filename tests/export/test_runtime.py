@@ -368,6 +368,9 @@ JSON = st.recursive(
 @example(None, METADATA | {"action_low": [5.0, 0.0]}, None)
 @example(None, METADATA | {"action_high": [0.5, 3.0]}, None)
 @example(None, SECOND | {"evaluation_samples": 10**12}, None)
+@example(None, SECOND | {"noise_size": 10**12}, None)
+@example(None, SECOND | {"noise_size": 0}, None)
+@example(None, SECOND | {"inputs": 3, "evaluation_samples": 1}, None)
 def test_any_metadata_give_a_sound_policy_or_an_error_that_names_the_file(tmp_path, data, metadata, value):
     if data is not None:
         metadata = metadata | {data.draw(st.sampled_from([*metadata, "evaluation_samples"])): value}

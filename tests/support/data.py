@@ -37,6 +37,9 @@ SMALL = {
     "filter_steps": 3,
     "penalty_actions": 2,
     "alpha_interval": 1,
+    "actor_target_start": 0,
+    "actor_target_delay": 2,
+    "evaluation_samples": 1,
 }
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tests.support.papers import Claim, Items, Reader, Table, claims, columns, inverse, number, reward_claims, search
+from zoo.agents.core.presets import load_preset
 
 SIZES = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
 MAZES = [f"antmaze-{size}" for size in SIZES]
@@ -372,12 +373,98 @@ def compared(table: Table) -> Iterator[Claim]:
 
 def antmaze_rewards(table: Table) -> Iterator[Claim]:
     ours = {"IQL": "IQL", "TD3+BC": "TD3BC", "AWAC": "AWAC", "SPOT": "SPOT", "CORL CQL": "CQL", "ReBRAC": "ReBRAC"}
-    others = {"FQL", "RLPD", "CQL paper", "Diffusion-QL", "Cal-QL", "some others"}
+    ours |= {"FQL": "FQL", "Diffusion-QL": "DiffusionQL"}
+    others = {"RLPD", "CQL paper", "Cal-QL", "some others"}
     for form, users in columns(table, "transform", "used by"):
         for user in users.split(", "):
             assert user in ours or user in others, f"{user} is neither an agent of ours nor known as another's"
             if user in ours:
                 yield from reward_claims(ours[user], MAZES, form)
+
+
+# Diffusion-QL and FQL -------------------------------------------------------------------------------------------------
+
+
+def diffusion_tasks(table: Table) -> Iterator[Claim]:
+    for names, rate, eta, best, norm, *_ in columns(table, "dataset", "lr", "eta", "max_q", "gn", "epochs", "top-k"):
+        kinds = re.sub(r"-m-r\b", "-medium-replay", re.sub(r"-m-e\b", "-medium-expert", names))
+        kinds = re.sub(r"-v\d\b", "", re.sub(r" \(.*?\)", "", kinds))
+        family, *others = kinds.split(" / ")
+        if family.startswith("kitchen "):
+            family, others = family.replace(" ", "-"), [f"kitchen-{other}" for other in others]
+        datasets = [family, *others]
+        norms = [float(part) for part in norm.split(" / ")]
+        for dataset, clip in zip(datasets, norms * len(datasets) if len(norms) == 1 else norms, strict=False):
+            yield from claims("DiffusionQL", [dataset], actor_lr=float(rate), eta=float(eta), gradient_clip=clip)
+            yield from claims("DiffusionQL", [dataset], max_backup=best == "yes")
+            yield from claims("DiffusionQL", [dataset], normalize_rewards="(reward normalised)" in names)
+
+
+def diffusion_everywhere(text: str) -> Iterator[Claim]:
+    part = text[text.index("## 10. Diffusion-QL") : text.index("## 11. FQL")]
+    batch, gamma = search(r"B (\d+), gamma ([.\d]+), 1000 steps per epoch", part).groups()
+    count = int(search(r"draw (\d+) actions from the \*?raw actor", part).group(1))
+    steps = int(search(r'"vp" schedule, T = (\d+) \(all experiments\)', part).group(1))
+    clip = int(search(r"or (\d+) samples a'_k", part).group(1))
+    every, start = map(int, search(r"EMA: every (\d+) steps, once step >= (\d+)", part).groups())
+    datasets = [*MAZES, "pen-human", "pen-cloned", *KITCHENS, "hopper-medium", "walker2d-medium-expert"]
+    yield from claims("DiffusionQL", datasets, batch_size=int(batch), gamma=float(gamma), evaluation_samples=count)
+    yield from claims("DiffusionQL", datasets, diffusion_steps=steps, backup_actions=clip)
+    yield from claims("DiffusionQL", datasets, actor_target_delay=every, actor_target_start=start)
+    yield from reward_claims("DiffusionQL", MAZES, "4 (r - 0.5)")
+
+
+def fql_notes(dataset: str, notes: str) -> Iterator[Claim]:
+    gamma = re.search(r"gamma ([.\d]+)", notes)
+    yield from claims("FQL", [dataset], q_aggregate="min" if "min" in notes else "mean")
+    yield from claims("FQL", [dataset], gamma=float(gamma.group(1)) if gamma else 0.99)
+
+
+def fql_ogbench(table: Table) -> Iterator[Claim]:
+    for names, alphas, notes in columns(table, "OGBench", "alpha", "notes"):
+        if names.startswith("visual"):
+            continue  # pixels
+        head, *tails = names.split(" / ")
+        datasets = [head]
+        for tail in tails:  # "humanoidmaze-medium / large-navigate", "cube-single / cube-double-play"
+            ending = tail.rsplit("-", 1)[1]
+            whole = tail if tail.split("-")[0] == head.split("-")[0] else f"{head.split('-')[0]}-{tail}"
+            datasets = [*(f"{name}-{ending}" for name in datasets), whole]
+        for dataset, alpha in zip(datasets, alphas.split(" / "), strict=True):
+            yield from claims("FQL", [dataset], alpha=float(alpha))
+            yield from fql_notes(dataset, notes)
+
+
+def fql_d4rl(table: Table) -> Iterator[Claim]:
+    hands = "min for all Adroit"
+    assert any(hands in row[2] for row in table.rows)
+    for names, alphas, notes in columns(table, "D4RL", "alpha", "notes"):
+        family, kinds = names.split(" ", 1)
+        datasets = [f"{family}-{kind.strip()}" for kind in re.split(r"[,/]", kinds)]
+        values = [float(part) for part in alphas.split(" / ")]
+        for dataset, alpha in zip(datasets, values if len(values) > 1 else values * len(datasets), strict=True):
+            yield from claims("FQL", [dataset], alpha=alpha)
+            yield from fql_notes(dataset, notes if family == "antmaze" else hands)
+
+
+def fql_finetuning(text: str) -> Iterator[Claim]:
+    """The weight online: as offline, or another one."""
+    part = search(r"Fine-tuning alpha: (.*?)\. Tuning advice", text).group(1)
+    ogbench, d4rl = part.split("; D4RL AntMaze as offline (10,10,10,10,3,3); ")
+    names = {"humanoidmaze-medium": "humanoidmaze-medium-navigate", "antsoccer": "antsoccer-arena-navigate"}
+    names |= {"cube-double": "cube-double-play", "scene": "scene-play", "puzzle-4x4": "puzzle-4x4-play"}
+    tuned = {names[name]: float(alpha) for name, alpha in (item.rsplit(" ", 1) for item in ogbench.split(", "))}
+    shared, single = re.fullmatch(r"pen, door, hammer cloned (\d+); relocate-cloned (\d+)", d4rl).groups()  # type: ignore[union-attr]
+    tuned |= {f"{hand}-cloned": float(shared) for hand in ("pen", "door", "hammer")} | {
+        "relocate-cloned": float(single)
+    }
+    for dataset, alpha in tuned.items():
+        setting = load_preset("FQL", dataset)
+        if setting.get("alpha", 10.0) == alpha:
+            yield Claim("FQL", dataset, "online_alpha", None)
+        else:
+            yield Claim("FQL", dataset, "online_alpha", alpha)
+    yield from claims("FQL", MAZES, online_buffer="all")
 
 
 # Simple Ingredients ---------------------------------------------------------------------------------------------------
@@ -562,6 +649,8 @@ SENTENCES = [
     ("base_algorithms.md", spot_online),
     ("base_algorithms.md", awac_temperatures),
     ("base_algorithms.md", rebrac_point_mazes),
+    ("base_algorithms.md", diffusion_everywhere),
+    ("base_algorithms.md", fql_finetuning),
 ]
 
 # The registry ---------------------------------------------------------------------------------------------------------
@@ -583,6 +672,8 @@ READERS: dict[str, list[Reader]] = {  # section -> readers of its tables, in the
     ],
     "base_algorithms.md 4.7": [cql_families],
     "base_algorithms.md 7": [iql_families],
+    "base_algorithms.md 10.4": [diffusion_tasks],
+    "base_algorithms.md 11.3": [fql_ogbench, fql_d4rl],
     "base_algorithms.md 14": [compared],
     "benchmarks.md 5": [antmaze_rewards],
     "simple_ingredients.md 5.1": [ingredient_sizes],
