@@ -11,6 +11,7 @@ from tests.support.golden import PARTS, Case, RecordedDraws, cases
 from zoo.agents import DiffusionQL
 from zoo.policies import DiffusionActor, final_uniform_
 
+OTHER_SIZES = pytest.mark.filterwarnings("ignore:DiffusionQL. the preset .* is for")  # than the preset's data have
 LAYERS = {"trunk": ("mid0", "mid1", "mid2", "final"), "time": ("time0", "time1")}
 
 
@@ -70,6 +71,7 @@ def check(case: Case, found: dict[str, Tensor], expected: dict[str, Tensor]) -> 
         torch.testing.assert_close(tensor, expected[name], **case.tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@OTHER_SIZES
 @pytest.mark.parametrize("name", cases("diffusion_ql*"))
 def test_losses_gradients_and_parameters_are_those_recorded(name):
     case = Case(name)
@@ -92,6 +94,7 @@ def test_losses_gradients_and_parameters_are_those_recorded(name):
             check(case, dict(mlp.named_parameters()), case.network(f"after{step}", net, mlp, True))
 
 
+@OTHER_SIZES
 @pytest.mark.parametrize("name", cases("diffusion_ql*"))
 def test_the_gradients_of_the_first_losses_are_those_recorded(name):
     case = Case(name)
@@ -205,9 +208,10 @@ def test_the_slow_actor_waits_and_then_moves_at_its_own_pace():
     assert moved == [False, False, False, False, True, False, True, False]  # after 4 and 6 updates
 
 
+@OTHER_SIZES
 def test_rewards_are_normalised_by_the_data_where_the_preset_says_so():
-    data = toy_dataset(name="pen-human-v1")
-    agent = tiny(DiffusionQL, data)
+    data = toy_dataset()
+    agent = tiny(DiffusionQL, data, preset="pen-human")
     batch = agent.normalize(agent.layout.unpack(agent.offline_table(data).rows))
     scaled = agent.scaled_rewards(batch)
     assert agent.config.normalize_rewards

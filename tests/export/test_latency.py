@@ -31,7 +31,7 @@ def directory(request, tmp_path_factory) -> Path:
 class Fixed:
     """Stands in for an OnnxPolicy: always the same actions."""
 
-    observation_size, action_size, evaluation_samples = 2, 1, 1
+    observation_size, action_size, evaluation_samples, noise_size = 2, 1, 1, 0
     low, high = np.array([0.0]), np.array([4.0])
 
     def __init__(self, *actions):
