@@ -1,9 +1,9 @@
 """DiffusionQL: a diffusion model of the data's actions, pulled towards those that the critics like.
 
-Wang et al. 2023, "Diffusion Policies as an Expressive Policy Class for Offline Reinforcement Learning", arXiv
-2208.06193. The actor denoises an action in five steps; its loss is the denoising error on the data's actions, less eta
-times the critics' opinion of an action of its own, with the gradient through all five steps. Target actions come from
-a slow average of the actor.
+Wang et al. 2023, "Diffusion Policies as an Expressive Policy Class for Offline Reinforcement Learning",
+arXiv 2208.06193. The actor denoises an action in five steps; its loss is the denoising error on the data's actions,
+less eta times the critics' opinion of an action of its own, with the gradient through all five steps. Target actions
+come from a slow average of the actor.
 
 It acts by the best of 50 actions in the critics' opinion. Deviations: the official code draws one of the 50 with the
 softmax of the target critics' minimum, and decays no learning rate although it says so; ours has no decay either.
