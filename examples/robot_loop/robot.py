@@ -4,8 +4,9 @@
 
 It prints its port, waits for a first datagram, and from then on, at absolute deadlines: takes the newest action that
 has come, steps the simulation by one control step, sends the observation. A step without a new action repeats the last
-one, and after `PATIENCE` of them the torque is zero: the watchdog that belongs on a robot. A datagram
-without an action ends it, with a line of JSON.
+one, and after `PATIENCE` of them the torque is zero: the watchdog that belongs on a robot. Where an episode ends it
+sends the last observation, and is silent for a step while it is put back on its feet. A datagram without an action
+ends it, with a line of JSON.
 
 Datagrams are little-endian: an int64 that grows, then float64 values; without values they greet or take leave. That of
 an observation is its time on the robot's clock, in nanoseconds.
@@ -77,6 +78,7 @@ def serve(server: socket.socket, env_id: str, rate: float, seed: int, faults: li
     env.step(rest)  # the first step takes tens of milliseconds
     obs, _ = env.reset(seed=seed)
     returns, current, step, silent, repeated, resting = [], 0.0, 0, 0, 0, 0
+    over = 0  # steps since the episode ended: in the first its last observation is sent, in the second nothing
     delayed: dict[int, bytes] = {}
     print(json.dumps({"port": server.getsockname()[1]}), flush=True)
     _, peer = server.recvfrom(64)
@@ -84,8 +86,9 @@ def serve(server: socket.socket, env_id: str, rate: float, seed: int, faults: li
     server.setblocking(False)
     start = time.monotonic()
     while True:
-        for content in datagrams(step, time.monotonic_ns(), obs, faults, delayed):
-            server.send(content)
+        if over < 2:
+            for content in datagrams(step, time.monotonic_ns(), obs, faults, delayed):
+                server.send(content)
         time.sleep(max(start + (step + 1) / rate - time.monotonic(), 0.0))
         came = newest(server)
         if came is not None and came.size == 0:
@@ -94,13 +97,17 @@ def serve(server: socket.socket, env_id: str, rate: float, seed: int, faults: li
         repeated += silent > 0
         resting += silent > PATIENCE
         action = rest if silent > PATIENCE else action if came is None else came
-        obs, reward, terminated, truncated, _ = env.step(action)
         step += 1
-        current += float(reward)
-        if terminated or truncated:
+        if over == 0:
+            obs, reward, terminated, truncated, _ = env.step(action)
+            current += float(reward)
+            over = int(terminated or truncated)
+        elif over == 1:
+            over = 2
+        else:
             returns.append(current)
-            current = 0.0
             obs, _ = env.reset(seed=seed + len(returns))
+            current, over = 0.0, 0
 
 
 def main() -> None:

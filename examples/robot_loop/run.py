@@ -25,6 +25,7 @@ import numpy as np
 
 from zoo_robot.control import ControlLoop, Limits, Report
 from zoo_robot.disagreement import Disagreement
+from zoo_robot.recorder import Recorder
 from zoo_robot.runtime import OnnxPolicy
 
 ROBOT = Path(__file__).with_name("robot.py")
@@ -96,9 +97,16 @@ def robot(arguments: list[str]) -> Iterator[tuple[subprocess.Popen, int]]:
 
 
 def drive(
-    directory: Path, rate: float, robot_rate: float, steps: int, faults: list[str], on_overrun: str, log: Path | None
+    directory: Path,
+    rate: float,
+    robot_rate: float,
+    steps: int,
+    faults: list[str],
+    on_overrun: str,
+    log: Path | None,
+    record: Path | None = None,
 ) -> tuple[Report, dict | None]:
-    """The loop's report, and the robot's, which is None where it died."""
+    """The loop's report, and the robot's, which is None where it died. record: a file that every tick is added to."""
     policy = OnnxPolicy(directory)
     guarded = (directory / "disagreement.onnx").exists()
     guard = Disagreement(directory, policy=policy.metadata) if guarded else None
@@ -118,6 +126,7 @@ def drive(
             stale_after=STALE / robot_rate,
             on_overrun=on_overrun,
             guard=guard,
+            recorder=None if record is None else Recorder(record, policy),
         )
         policy.predict(np.zeros(policy.observation_size))  # the first call takes milliseconds
         link.greet()
@@ -154,6 +163,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, help="pin both processes to it")
     parser.add_argument("--realtime", action="store_true", help="scheduling class SCHED_FIFO; needs the right to it")
     parser.add_argument("--log", type=Path, help="write the ticks there, JSON lines")
+    parser.add_argument("--record", type=Path, help="add every tick to this log; zoo data import reads it")
     parser.add_argument("--json", type=Path, help="write both reports there")
     options = parser.parse_args()
     logging.basicConfig(format="%(name)s: %(message)s")
@@ -167,6 +177,7 @@ def main() -> None:
         options.faults,
         options.on_overrun,
         options.log,
+        options.record,
     )
     print(report)
     if result is None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .control import ControlLoop, Limits
     from .disagreement import Disagreement
+    from .recorder import Recorder
+    from .runlog import read_log
     from .runtime import OnnxPolicy, PolicyFileError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for every file of the folder, see runtime.py
@@ -20,8 +22,10 @@ _HOMES = {
     "Limits": ".control",
     "OnnxPolicy": ".runtime",
     "PolicyFileError": ".runtime",
+    "Recorder": ".recorder",
+    "read_log": ".runlog",
 }
-__all__ = ["ControlLoop", "Disagreement", "Limits", "OnnxPolicy", "PolicyFileError"]
+__all__ = ["ControlLoop", "Disagreement", "Limits", "OnnxPolicy", "PolicyFileError", "Recorder", "read_log"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,11 @@
-"""Looking after bundles where there is no torch: zoo-robot, or python -m zoo_robot, verify | info | bench | diff.
+"""Looking after bundles and logs where there is no torch: zoo-robot, or python -m zoo_robot.
 
 verify  hashes, metadata and golden vectors; exit status 1 where anything is wrong.
 info    what the contract says, for people.
 bench   latency of OnnxPolicy beside onnxruntime's bare session.run.
 diff    what changed from one bundle to another; exit status 1 where the change could hurt a robot.
+replay  a bundle on a log of its own; exit status 1 where its actions are not the same bits again.
+shadow  what a new bundle would have done on an old one's log; exit status 1 where it looks like a mistake.
 
 Exit status 2: nothing could be said, the message tells why. Needs numpy and onnxruntime.
 """
@@ -16,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .inspection import Finding, bench, diff, info, verify
+from .runlog import LogError, Run, read_log
+from .runtime import OnnxPolicy
+from .shadow import replay, shadow
 
 
 def report(findings: Sequence[Finding], bad: str, good: str) -> int:
@@ -25,6 +30,16 @@ def report(findings: Sequence[Finding], bad: str, good: str) -> int:
     count = sum(finding.bad for finding in findings)
     print(f"{count} {bad}" if count else good)
     return int(count > 0)
+
+
+def run_of(path: Path, number: int) -> Run:
+    """One run of a log; says what of the file is damaged."""
+    log = read_log(path)
+    if not -len(log.runs) <= number < len(log.runs):
+        raise LogError(f"{path} has {len(log.runs)} runs, there is no run {number}")
+    if log.damaged:
+        print(f"  {path}: {log.damaged:,} bytes are damaged or cut off and were left out")
+    return log.runs[number]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,6 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = commands.add_parser("diff")
     command.add_argument("first", type=Path)
     command.add_argument("second", type=Path)
+    command = commands.add_parser("replay")
+    command.add_argument("directory", type=Path)
+    command = commands.add_parser("shadow")
+    command.add_argument("old", type=Path)
+    command.add_argument("new", type=Path)
+    for name in ("replay", "shadow"):
+        commands.choices[name].add_argument("log", type=Path)
+        commands.choices[name].add_argument("--run", type=int, default=-1, help="of the log, from 0; -1 is the last")
     given = parser.parse_args(arguments)
     try:
         if given.command == "verify":
@@ -51,6 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif given.command == "diff":
             findings = diff(given.first, given.second)
             status = report(findings, "changes that could hurt a robot", "no change that could hurt a robot")
+        elif given.command == "replay":
+            findings = [replay(OnnxPolicy(given.directory, providers="cpu"), run_of(given.log, given.run))]
+            status = report(findings, "replays that are not the log's", "replayed")
+        elif given.command == "shadow":
+            findings = shadow(given.old, given.new, run_of(given.log, given.run))
+            status = report(findings, "signs of a mistake: do not run NEW before they are understood", "no sign of a mistake")
         else:
             status = 0
             print(

@@ -43,6 +43,31 @@ class Guard(Protocol):
     def __call__(self, obs: np.ndarray, action: np.ndarray) -> float: ...
 
 
+class Recorder(Protocol):
+    """Takes down every tick without waiting or raising; recorder.py beside this file has one."""
+
+    def begin(self, about: dict[str, Any]) -> None: ...
+
+    def note(
+        self,
+        tick: int,
+        time: float,
+        lateness: float,
+        work: float,
+        age: float,
+        doubt: float,
+        outcome: int,
+        cause: int,
+        limited: bool,
+        late: bool,
+        observation: np.ndarray | None,
+        wanted: np.ndarray | None,
+        written: np.ndarray,
+    ) -> None: ...
+
+    def end(self, reason: str) -> None: ...
+
+
 class Limits:
     """What may be written to the robot; vectors of A numbers in the units of the actions, kept as read-only float64.
 
@@ -139,6 +164,7 @@ class ControlLoop:
     on_overrun: where the action is ready only after the tick's period: "hold" the last one, "safe" action, or "stop".
     guard: zoo_robot.disagreement.Disagreement, or another callable with a threshold; it sees the limited action.
     record: ticks that are kept for the statistics and the log, the newest ones.
+    recorder: zoo_robot.recorder.Recorder, which takes every tick to a file; without one nothing is kept on disk.
     clock, sleep: in seconds; for tests.
     """
 
@@ -155,6 +181,7 @@ class ControlLoop:
         on_overrun: str = "hold",
         guard: Guard | None = None,
         record: int = 100_000,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
@@ -171,6 +198,7 @@ class ControlLoop:
         self.read, self.policy, self.write, self.limits, self.guard = read, policy, write, limits, guard
         self.rate, self.period = rate, 1.0 / rate
         self.observation_size, self.stale_after, self.on_overrun = observation_size, stale_after, on_overrun
+        self.recorder = recorder
         self.clock, self.sleep = clock, sleep
         self._records = np.zeros(record, self._columns())
         self._forget()
@@ -193,6 +221,8 @@ class ControlLoop:
         self._held: np.ndarray | None = None  # the policy's last action, while it may be written again
         self._seen = -math.inf  # when the observation came that it answers
         self._distrust = "stale"  # why there is none to hold
+        self._observed: np.ndarray | None = None  # in this tick
+        self._wanted: np.ndarray | None = None  # by the policy, in this tick
         self._told: set[str] = set()  # causes of safe actions that were logged
 
     def run(self, ticks: int | None = None) -> Report:
@@ -203,6 +233,8 @@ class ControlLoop:
         caught. A run starts afresh: nothing of an earlier one is held or counted.
         """
         self._forget()
+        if self.recorder is not None:
+            self.recorder.begin(self._about())
         with self._signals():
             try:
                 start = self.clock()
@@ -212,7 +244,11 @@ class ControlLoop:
                 self.stop(f"raised {error!r}")
                 raise
             finally:
-                self._write_safe()
+                try:
+                    self._write_safe()
+                finally:
+                    if self.recorder is not None:
+                        self.recorder.end(self.reason or "done")
         self.stop("done")
         log.info("ended: %s", self.reason)
         return self.report()
@@ -253,6 +289,23 @@ class ControlLoop:
             lines.append(json.dumps(values))
         _write_whole(Path(path), "".join(f"{line}\n" for line in lines).encode())
 
+    def _about(self) -> dict[str, Any]:
+        """What a recorder is told of the run."""
+        rate = self.limits.max_rate
+        return {
+            "clock": self.clock(),
+            "rate": self.rate,
+            "observation_size": self.observation_size,
+            "action_size": len(self.limits.safe),
+            "outcomes": OUTCOMES,
+            "causes": CAUSES,
+            "stale_after": self.stale_after,
+            "on_overrun": self.on_overrun,
+            "threshold": None if self.guard is None else self.guard.threshold,
+            "limits": {name: getattr(self.limits, name).tolist() for name in ("low", "high", "safe")}
+            | {"max_rate": None if rate is None else rate.tolist()},
+        }
+
     def _run_tick(self, start: float) -> None:
         deadline = start + self._tick * self.period
         while (early := deadline - self.clock()) > 0.0:
@@ -266,11 +319,14 @@ class ControlLoop:
             self._held, self._seen = decision.action, begin
         self._send(decision.action)
         end = self.clock()
-        self._note(decision, begin - deadline, end - begin, begin - self._seen, late or end - deadline > self.period)
+        late = late or end - deadline > self.period
+        self._note(decision, begin, begin - deadline, end - begin, begin - self._seen, late)
         self._tick = max(self._tick + 1, math.ceil((end - start) / self.period))  # no burst makes up for missed ones
 
     def _decide(self, now: float) -> Decision:
+        self._wanted = None
         obs, cause = self._observe()
+        self._observed = obs
         if obs is None:
             return self._hold(cause, now)
         try:
@@ -280,6 +336,7 @@ class ControlLoop:
         if action.shape != self.limits.safe.shape or not np.isfinite(action).all():
             fault = f"the policy's action is {action}, expected {len(self._last)} finite numbers"
             return self._fall_back("action", fault)
+        self._wanted = action
         allowed = self.limits.apply(action, self._last, self.period)
         doubt = math.nan
         if self.guard is not None:
@@ -347,10 +404,15 @@ class ControlLoop:
         except OSError as error:
             log.error("the safe action could not be written at the end: %r", error)
 
-    def _note(self, decision: Decision, lateness: float, work: float, age: float, late: bool) -> None:
+    def _note(
+        self, decision: Decision, begin: float, lateness: float, work: float, age: float, late: bool
+    ) -> None:
         outcome, cause = OUTCOMES.index(decision.outcome), CAUSES.index(decision.cause)
         row = (self._tick, lateness, work, age, decision.doubt, outcome, cause, decision.limited, late, decision.action)
         self._records[self._done % len(self._records)] = row
+        if self.recorder is not None:
+            seen = (self._observed, self._wanted, decision.action)
+            self.recorder.note(self._tick, begin, *row[1:9], *seen)
         self._done += 1
         self._kept += not late
         self._limited += decision.limited

@@ -93,6 +93,15 @@ class OnnxPolicy:
         actions = self._actions.clip(self.low, self.high)
         return actions[0] if obs.ndim == 1 else actions
 
+    @property
+    def noise_state(self) -> dict[str, Any]:
+        """Where the noise stands, in numbers that JSON keeps; set to an earlier one, the same noise comes again."""
+        return dict(self._rng.bit_generator.state)
+
+    @noise_state.setter
+    def noise_state(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = state
+
     def choose_samples(
         self, budget_ms: float, quantile: float = 0.99, most: int | None = None, calls: int = 300
     ) -> int:

@@ -1,4 +1,4 @@
-"""zoo finetune: online, from a checkpoint."""
+"""zoo finetune: from a checkpoint on, online or on new data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,15 @@ from zoo.cli.arguments import check_counts
 
 @dataclass(frozen=True)
 class Finetune:
-    """Go on online from a checkpoint.
+    """Go on from a checkpoint: online in an environment, or with --updates on a dataset, such as a robot's log.
 
     Args:
         checkpoint: file of zoo train or agent.save.
         out: folder for the new checkpoint, logs and evaluations; a run that stopped goes on from it.
-        steps: environment steps, those of an earlier part of the run counted in.
-        dataset: for the offline part of the batches; by default the one of the training, found by its path and hash.
+        steps: environment steps, those of an earlier part of the run counted in; with 0 no environment is needed.
+        updates: gradient steps on the dataset, before the first of them.
+        dataset: for these and the offline part of the batches; by default the one of the training, found by its path
+            and hash.
         env: Gymnasium id; by default the dataset's.
         eval_every: environment steps between evaluations and checkpoints.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
@@ -27,6 +29,7 @@ class Finetune:
     checkpoint: Positional[Path]
     out: Path
     steps: int = 20_000
+    updates: int = 0
     dataset: str | None = None
     env: str | None = None
     eval_every: int = 1_000
@@ -54,7 +57,9 @@ def finetune(command: Finetune) -> Path:
     from zoo.evaluation.callbacks import Evaluation, SaveLatest
     from zoo.evaluation.envs import make_env, recorded_kwargs
 
-    check_counts(command, steps=1, eval_every=1, workers=1)
+    check_counts(command, steps=0, updates=0, eval_every=1, workers=1)
+    if not (command.steps or command.updates):
+        raise ValueError("nothing to do: give --steps of an environment, or --updates on a dataset")
     out, agent = command.out, load(command.checkpoint, device=command.device)
     if agent.population is not None:
         raise ValueError(
@@ -62,20 +67,21 @@ def finetune(command: Finetune) -> Path:
             f"{command.checkpoint.parent / 'member_0' / 'final.zip'} and so on"
         )
     environment = command.env or agent.spec.env_id
-    if environment is None:
+    if environment is None and command.steps:
         raise ValueError(f"{command.checkpoint} names no environment; give --env, a Gymnasium id")
     kwargs = {} if command.env else recorded_kwargs(agent.spec.name, agent.spec.provenance)
     if command.fresh and existing(command.checkpoint).parent.absolute() == out.absolute():
         raise ValueError(f"--fresh would remove {command.checkpoint} itself: give another --out")
-    needed = agent.config.offline_rows or agent.config.buffer_begins_with_data
+    needed = command.updates or agent.config.offline_rows or agent.config.buffer_begins_with_data
     data = reopen(agent.spec, command.checkpoint, command.dataset) if needed else None
-    make = partial(make_env, environment, **kwargs)
-    env = make()
+    make = partial(make_env, environment or "", **kwargs)
+    env = make() if command.steps else None
     asked = {
         "command": "zoo finetune",
         "checkpoint": hashlib.sha256(existing(command.checkpoint).read_bytes()).hexdigest(),
         "env": environment,
         "env_kwargs": kwargs,
+        "updates": command.updates,
         "dataset": None if data is None else data.provenance.get("sha256", data.name),
     }
     begin_run(out, asked, command.fresh)
@@ -83,6 +89,12 @@ def finetune(command: Finetune) -> Path:
     if latest.exists():
         agent = load(latest, device=command.device)
         print(f"going on from {latest} at step {agent.env_steps - begun:,} of {command.steps:,}")
+    elif command.updates and data is not None:
+        agent.tensorboard_log = str(out / "logs")
+        agent.learn_offline(data, command.updates, progress_bar=True)
+        agent.save(latest)
+    if env is None:
+        return agent.save(out / "final.zip")
     remaining = max(command.steps - (agent.env_steps - begun), 0)
     agent.tensorboard_log = str(out / "logs")
     every = command.eval_every

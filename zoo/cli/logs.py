@@ -49,10 +49,15 @@ class Import(Reading):
         paths: one or more logs, and at the end what is written: an HDF5 file in D4RL's layout, or a folder, which
             agents learn from without loading it.
         name: of the dataset; by default the map's or the file's.
+        reward: of the log of a control loop (zoo_robot's Recorder), which has none: package.module:function of
+            observations (N, O), actions (N, A) and next_observations (N, O) to (N,). docs/control.md has the rule.
+        done: likewise, true where next_observations is a state without a future; by default none is.
     """
 
     paths: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE... OUT")]
     name: str | None = None
+    reward: str | None = None
+    done: str | None = None
 
     def run(self) -> None:
         from zoo.datasets.writers import write
@@ -68,7 +73,18 @@ class Import(Reading):
         from dataclasses import replace
 
         from zoo.datasets.load import read_logs
+        from zoo.datasets.readers.runlog import function, is_runlog, read_runlog
 
+        if is_runlog(files[0]):
+            if self.reward is None or len(files) > 1:
+                raise ValueError(
+                    f"{files[0]} is the log of a control loop: give one at a time, and --reward package.module:function, "
+                    "for a robot logs no rewards"
+                )
+            data = read_runlog(files[0], function(self.reward), function(self.done) if self.done else None)
+            return replace(data, name=self.name) if self.name else data
+        if self.reward or self.done:
+            raise ValueError("--reward and --done are for the log of a control loop; a map names a reward column")
         if len(files) == 1:
             data = self.load(files[0])
             return replace(data, name=self.name) if self.name else data
