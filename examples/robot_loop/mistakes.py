@@ -2,9 +2,9 @@
 
     python examples/robot_loop/mistakes.py OLD NEW [--steps 2000] [--log run.log]
 
-OLD, NEW: bundles for one robot, such as those of circle.py; NEW learned on from OLD. OLD is run in the simulator, without
-a clock, and recorded. Then each mistake of MISTAKES is planted into a copy of NEW, and shadow is asked. The last rows of
-the table are honest pairs.
+OLD, NEW: bundles for one robot, such as those of circle.py; NEW learned on from OLD. OLD is run in the simulator,
+without a clock, and recorded. Then each mistake of MISTAKES is planted into a copy of NEW, and shadow is asked. The
+last rows of the table are honest pairs.
 """
 
 import argparse
@@ -54,28 +54,36 @@ def scale(i: int, factor: float) -> Callable[[np.ndarray], None]:
     return change
 
 
+def joints(i: int, k: int) -> str:
+    return f"actions actions[{i}] and actions[{k}] are in each other's place"
+
+
+def sensors(i: int, k: int) -> str:
+    return f"observations observations[{i}] and observations[{k}] are in each other's place"
+
+
 MISTAKES = {
-    "joints 0 and 1 exchanged": Planted("actions actions[0] and actions[1] are in each other's place", None, exchange(0, 1)),
-    "joints 0 and 2 exchanged": Planted("actions actions[0] and actions[2] are in each other's place", None, exchange(0, 2)),
-    "joint 0 has the other sign": Planted("action actions[0] has the other sign", None, scale(0, -1.0)),
-    "joint 2 has the other sign": Planted("action actions[2] has the other sign", None, scale(2, -1.0)),
-    "joint 0 in degrees": Planted("action actions[0] is too large: degrees", None, scale(0, DEGREES)),
-    "joint 1 in radians": Planted("action actions[1] is too small: degrees", None, scale(1, 1.0 / DEGREES)),
-    "joint 2 divided by 1000": Planted("action actions[2] is too small: a factor of 1000", None, scale(2, 1e-3)),
-    "joint 1 halved twice": Planted("action actions[1] is too small: a factor of 4", None, scale(1, 0.25)),
-    "sensors 2 and 4 exchanged": Planted("observations[2] and observations[4] are in each other's", exchange(2, 4)),
-    "sensors 5 and 10 exchanged": Planted("observations[5] and observations[10] are in each other's", exchange(5, 10)),
-    "sensor 4 has the other sign": Planted("observation observations[4] has the other sign", scale(4, -1.0)),
-    "sensor 5 has the other sign": Planted("observation observations[5] has the other sign", scale(5, -1.0)),
-    "sensor 2 in degrees": Planted("observation observations[2] is too large: degrees", scale(2, 1.0 / DEGREES)),
-    "sensor 10 divided by 1000": Planted("observation observations[10] is too small: a factor of 1000", scale(10, 1e3)),
+    "joints 0 and 1 exchanged": Planted(joints(0, 1), joints=exchange(0, 1)),
+    "joints 0 and 2 exchanged": Planted(joints(0, 2), joints=exchange(0, 2)),
+    "joint 0 has the other sign": Planted("action actions[0] has the other sign", joints=scale(0, -1.0)),
+    "joint 2 has the other sign": Planted("action actions[2] has the other sign", joints=scale(2, -1.0)),
+    "joint 0 in degrees": Planted("action actions[0] is at the edge", joints=scale(0, DEGREES)),
+    "joint 1 in radians": Planted("actions[1] is too small: degrees", joints=scale(1, 1.0 / DEGREES)),
+    "joint 2 a thousandth": Planted("actions[2] is too small: a factor of 1000", joints=scale(2, 1e-3)),
+    "joint 1 a quarter": Planted("actions[1] is too small: a factor of 4", joints=scale(1, 0.25)),
+    "sensors 2 and 4 exchanged": Planted(sensors(2, 4), sensors=exchange(2, 4)),
+    "sensors 5 and 10 exchanged": Planted(sensors(5, 10), sensors=exchange(5, 10)),
+    "sensor 4 has the other sign": Planted("observations[4] has the other sign", sensors=scale(4, -1.0)),
+    "sensor 5 has the other sign": Planted("observations[5] has the other sign", sensors=scale(5, -1.0)),
+    "sensor 4 in radians": Planted("observations[4] is too small: degrees", sensors=scale(4, 1.0 / DEGREES)),
+    "sensor 10 a thousandfold": Planted("observations[10] is too large: a factor of 1000", sensors=scale(10, 1e3)),
     "observations a tick late": Planted("actions are 1 observation late", lag=1),
     "observations two ticks late": Planted("actions are 2 observations late", lag=2),
 }
 
 
 def recorded(bundle: Path, log: Path, steps: int, env_id: str | None = None, seed: int = 0) -> Run:
-    """A bundle's run in the simulator, a step a tick, in as little time as it takes. An episode's end is one silence."""
+    """A bundle's run in the simulator, a step a tick, as fast as it goes. An episode ends with a tick of silence."""
     policy = OnnxPolicy(bundle, providers="cpu")
     env = gymnasium.make(env_id or policy.metadata["dataset"]["env_id"])
     robot = {"obs": env.reset(seed=seed)[0], "over": False, "now": 0.0}

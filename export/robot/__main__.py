@@ -79,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             status = report(findings, "replays that are not the log's", "replayed")
         elif given.command == "shadow":
             findings = shadow(given.old, given.new, run_of(given.log, given.run))
-            status = report(findings, "signs of a mistake: do not run NEW before they are understood", "no sign of a mistake")
+            status = report(
+                findings, "signs of a mistake: do not run NEW before they are understood", "no sign of a mistake"
+            )
         else:
             status = 0
             print(

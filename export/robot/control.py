@@ -404,9 +404,7 @@ class ControlLoop:
         except OSError as error:
             log.error("the safe action could not be written at the end: %r", error)
 
-    def _note(
-        self, decision: Decision, begin: float, lateness: float, work: float, age: float, late: bool
-    ) -> None:
+    def _note(self, decision: Decision, begin: float, lateness: float, work: float, age: float, late: bool) -> None:
         outcome, cause = OUTCOMES.index(decision.outcome), CAUSES.index(decision.cause)
         row = (self._tick, lateness, work, age, decision.doubt, outcome, cause, decision.limited, late, decision.action)
         self._records[self._done % len(self._records)] = row

@@ -45,7 +45,11 @@ def row_type(observation_size: int, action_size: int) -> np.dtype:
     """
     numbers = [(name, "<f4") for name in ("lateness", "work", "age", "doubt")]
     codes = [(name, "u1") for name in ("outcome", "cause", "limited", "late")]
-    vectors = [("observation", "<f4", observation_size), ("wanted", "<f8", action_size), ("written", "<f8", action_size)]
+    vectors = [
+        ("observation", "<f4", observation_size),
+        ("wanted", "<f8", action_size),
+        ("written", "<f8", action_size),
+    ]
     fields = [("number", "<i8"), ("tick", "<i8"), ("time", "<f8"), *numbers, *codes]
     return np.dtype(fields + [(name, kind, (size,)) for name, kind, size in vectors])
 

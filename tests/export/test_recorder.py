@@ -1,4 +1,4 @@
-"""The recorder of the control loop and its log: what is in it, what a power cut leaves, and that the loop never waits."""
+"""The recorder of the control loop and its log: what is in it, what a power cut leaves, that the loop never waits."""
 
 import json
 import threading
@@ -111,7 +111,9 @@ def test_a_run_after_a_power_cut_goes_on_in_the_same_file(pieces, tmp_path):
     assert (len(first.rows), first.end, len(second.rows)) == (20, None, 2)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"PK\3\4", "is no log"), (b"ZOOL" + bytes(40), "no run that can be")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"PK\3\4", "is no log"), (b"ZOOL" + bytes(40), "no run that can be")]
+)
 def test_another_file_is_refused(tmp_path, content, message):
     path = tmp_path / "run.log"
     path.write_bytes(content)

@@ -210,3 +210,16 @@ def test_a_robot_that_cannot_start_is_told():
         run.robot(["--faults", "x"]),
     ):
         pass
+
+
+# The circle
+
+
+def test_the_circle_closes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    circle = load("circle")
+    checkpoint = circle.first_checkpoint(tmp_path, 20)
+    tuned, findings = circle.circle(checkpoint, tmp_path / "round", steps=60, updates=5, rate=50.0)
+    assert tuned.is_file()
+    assert any("the same bits in all of" in finding.text for finding in findings)
+    assert (tmp_path / "round" / "run-new.log").is_file()

@@ -7,8 +7,8 @@ A transition goes from a tick with a sound observation to the next such tick. It
 - the same action was written in all of them.
 
 Its action is the one that was written, whoever chose it: the policy, the limits, a hold, or the safe action. The robot
-did it, and the observation after it is its effect. Anything else cuts the episode. A transition that begins where `done`
-called the state terminal is left out, for there the robot is put back on its feet.
+did it, and the observation after it is its effect. Anything else cuts the episode. A transition that begins in a state
+which `done` called terminal is left out, for there the robot is put back on its feet.
 """
 
 from __future__ import annotations
@@ -114,9 +114,7 @@ def steps_of(run: Run) -> Steps:
     return Steps(starts[kept], ends[kept], cuts)
 
 
-def transitions(
-    owner: str, run: Run, steps: Steps, reward: Judge, done: Judge | None
-) -> tuple[dict[str, Array], int]:
+def transitions(owner: str, run: Run, steps: Steps, reward: Judge, done: Judge | None) -> tuple[dict[str, Array], int]:
     """Columns of OfflineDataset.from_arrays, and how many transitions began in a terminal state and were left out."""
     rows, starts, ends = run.rows, steps.starts, steps.ends
     columns: dict[str, Array] = {
