@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.scripted_robot import ACTION, SAFE, Robot
-from zoo.cli.data import Import, import_log
+from zoo.cli.logs import Import
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.load import load_dataset
 from zoo.datasets.readers.runlog import function, read_runlog
@@ -118,14 +119,39 @@ def test_a_reward_of_another_shape_is_refused(tmp_path, bad):
         read_runlog(record(tmp_path / "run.log", seen(1, 2)), bad)
 
 
-def test_the_command_writes_what_load_dataset_reads(tmp_path, monkeypatch):
+def test_a_log_without_a_reward_is_refused(tmp_path):
+    log = record(tmp_path / "run.log", seen(1, 2))
+    with pytest.raises(ValueError, match="--reward module:function, for a robot logs no rewards"):
+        Import((log, tmp_path / "out.hdf5")).run()
+
+
+def test_the_command_writes_what_load_dataset_reads(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text("def reward(obs, actions, next_obs):\n    return next_obs[:, 0]\n")
     monkeypatch.chdir(tmp_path)
-    told = import_log(Import(record(tmp_path / "run.log", seen(1, 2, 3)), tmp_path / "out.hdf5", "mine:reward"))
+    log = record(tmp_path / "run.log", seen(1, 2, 3))
+    Import((log, tmp_path / "out.hdf5"), reward="mine:reward").run()
     dataset = load_dataset(tmp_path / "out.hdf5")
-    assert "2 transitions" in told
+    assert "2 transitions" in capsys.readouterr().out
     assert pairs(dataset) == [(1, 2), (2, 3)]
     assert dataset.provenance["control_rate_hz"] == 8.0
+
+
+def test_the_names_of_the_contract_come_back_with_the_data(tmp_path):
+    class Policy:
+        metadata: ClassVar = {
+            "agent": "TD3BC",
+            "observations": [{"name": "height", "unit": "m", "low": None, "high": None}, {"name": None}, {}],
+            "actions": [
+                {"name": "hip", "unit": "N m", "low": -1.0, "high": 1.0},
+                {"name": "knee", "low": 0, "high": 3},
+            ],
+        }
+
+    Robot(seen(1, 2)).run(recorder=Recorder(tmp_path / "run.log", Policy()))
+    dataset = read_runlog(tmp_path / "run.log", number)
+    assert dataset.observation_names == ("height", "observations[1]", "observations[2]")
+    assert dataset.action_names == ("hip", "knee")
+    assert dataset.action_space.high.tolist() == [1.0, 3.0]  # the policy's box is wider than the loop's
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class Import(Reading):
         if is_runlog(files[0]):
             if self.reward is None or len(files) > 1:
                 raise ValueError(
-                    f"{files[0]} is the log of a control loop: give one at a time, and --reward package.module:function, "
+                    f"{files[0]} is the log of a control loop: give one at a time, and --reward module:function, "
                     "for a robot logs no rewards"
                 )
             data = read_runlog(files[0], function(self.reward), function(self.done) if self.done else None)

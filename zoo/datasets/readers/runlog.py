@@ -84,8 +84,19 @@ def read_runlog(path: str | Path, reward: Judge, done: Judge | None = None) -> O
             "control_rate_hz": float(about["rate"]),
             "runs": len(log.runs),
         },
+        stated=stated_of(policy, float(about["rate"])),
         warnings=notes,
     )
+
+
+def stated_of(policy: Mapping[str, Any], rate: float) -> dict[str, Any]:
+    """Names and units of the contract that the policy ran under, in the shape of zoo.export.stated."""
+    stated: dict[str, Any] = {"control_rate_hz": rate}
+    for title, keys in (("observations", ("name", "unit", "low", "high")), ("actions", ("name", "unit"))):
+        entries = policy.get(title) or []
+        known = [{k: e[k] for k in keys if e.get(k) not in (None, "unknown")} for e in entries]
+        stated |= {title: known} if any(known) else {}
+    return stated
 
 
 def is_runlog(path: Path) -> bool:
