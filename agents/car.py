@@ -62,7 +62,11 @@ class CARConfig(SPOTConfig):
 
 
 class CAR(SPOT):
-    """critic_loss, policy_loss and target_actions are SPOT's. `density` is the verifier."""
+    """critic_loss, policy_loss and target_actions are SPOT's. `density` is the verifier.
+
+    The paper prints one learning rate for its densities, 5e-6. That is the reference's here; the verifier, which has
+    100,000 steps to learn from nothing, has SPOT's 1e-3 by default, and the paper's own in preset="paper".
+    """
 
     Config = CARConfig
     config: CARConfig

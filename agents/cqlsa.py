@@ -7,6 +7,7 @@ to either side, and at most n tenths of the half box.
 
 import dataclasses
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class CQLSAConfig(SelectiveConfig, CQLConfig):
     cloning_weight: Hyper = 0.0  # of |a_pi - a|^2 in the actor's loss; AntMaze: 0.5
     region_step: float = 0.1  # largest half width of the trust region for each unit of n, in half boxes
     n_floor: float = 10.0  # log-densities of the data count no lower than at this n
+    anneal_shape: Literal["cosine", "linear"] = "cosine"  # of the penalty's way to 0 online
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +42,12 @@ class CQLSAConfig(SelectiveConfig, CQLConfig):
 
 
 class CQLSA(Selective, CQL):
-    """gradient_step and critic_loss are CQL's."""
+    """gradient_step and critic_loss are CQL's.
+
+    The defaults are those of the paper's code, which made its tables; preset="paper" is what its text says: the penalty
+    falls linearly online (equation 15), n takes twenty steps in a million updates and forty in two (equation 8), and
+    the buffer begins with the trusted rows. The region's largest width and the densities' floor are the code's alone.
+    """
 
     Config = CQLSAConfig
     config: CQLSAConfig
@@ -51,11 +58,11 @@ class CQLSA(Selective, CQL):
         self.build_selection(1.5 * self.hyper.cql_alpha, self.hyper.gamma)
 
     def annealing(self, online_share: float) -> float:
-        return math.cos(0.5 * math.pi * online_share)
+        return math.cos(0.5 * math.pi * online_share) if self.config.anneal_shape == "cosine" else 1.0 - online_share
 
     @torch.no_grad()
     def penalty_weight(self, batch: Batch) -> Tensor:
-        """beta(s), zero where the row is not trusted; online it falls along a cosine."""
+        """beta(s), zero where the row is not trusted; online it falls to 0."""
         assert batch.trusted is not None
         trusted = batch.trusted if self.config.mask_cloning else 1.0
         return self.annealed * self.coefficient(batch.observations) * trusted

@@ -37,7 +37,11 @@ class TD3BCSAConfig(SelectiveConfig, ActorCriticConfig):
 
 
 class TD3BCSA(Selective, ActorCritic):
-    """critic_loss and gradient_step are ActorCritic's. The targets move with the actor, however rarely that is."""
+    """critic_loss and gradient_step are ActorCritic's. The targets move with the actor, however rarely that is.
+
+    The defaults are those of the paper's code, which made its tables; preset="paper" is what its text says: n takes
+    twenty steps in a million updates and forty in two (equation 8), and the buffer begins with the trusted rows.
+    """
 
     Config = TD3BCSAConfig
     config: TD3BCSAConfig

@@ -35,7 +35,8 @@ def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[st
 
     A dataset's own table wins over its family's ("hopper"). The version of a D4RL name does not count, nor does the
     task in a name of OGBench ("cube-single-play-singletask-task2-v0").
-    variant: the name of the table to take instead; where it has a table of the dataset's name inside, that wins.
+    variant: the name of the table to take instead; where it has a table of the dataset's name inside, that wins. A
+    variant may begin with another one, extends = "simple-ingredients", or with the dataset's own table, "dataset".
     Raises ValueError where there is no such variant.
     """
     tables, name = _tables(agent), _unversioned(dataset)
@@ -44,8 +45,11 @@ def load_preset(agent: str, dataset: str, variant: str | None = None) -> dict[st
         if asked not in tables:
             raise ValueError(f"{agent} has no preset {variant!r}; it has {', '.join(tables) or 'none'}")
         table = _with_family(tables, asked)
-        return {field: value for field, value in table.items() if not isinstance(value, dict)} | table.get(name, {})
-    return _with_family(tables, name) if name in tables else {}
+        base = table.get("extends")
+        begun = {} if base is None else load_preset(agent, dataset, None if base == "dataset" else base)
+        own = {field: value for field, value in table.items() if field != "extends" and not isinstance(value, dict)}
+        return begun | own | table.get(name, {})
+    return _with_family(tables, name) if name in tables and "extends" not in tables[name] else {}
 
 
 def choose_preset(agent: str, spec: DataSpec, asked: str | None) -> Preset:

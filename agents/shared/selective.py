@@ -36,7 +36,7 @@ class SelectiveConfig(AgentConfig):
     n_start: float = 1.0  # size of the trust region
     n_end: float = 3.0
     n_interval: int = 50_000  # updates between two steps of n, a multiple of the coefficient's own interval
-    n_increments: int = 10  # steps from n_start to n_end
+    n_increments: int = 10  # steps from n_start to n_end; the paper's text has as many as there are n_intervals
     trust: Trust = "return"
     min_return: float | None = None  # trust="return": episodes above it; None: from the average one on
     expectile: float = 0.7  # trust="iql"

@@ -236,3 +236,23 @@ def test_online_the_coefficient_rests():
     before = [p.clone() for p in sa.coefficient.parameters()]
     sa.update(sa.normalize(sa.layout.unpack(torch.rand(16, sa.layout.width))))
     assert all(torch.equal(p, q) for p, q in zip(sa.coefficient.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "updates", "share"),
+    [
+        ("cosine", 0, 1.0),
+        ("cosine", 5, 0.7071),
+        ("cosine", 20, 0.0),
+        ("linear", 0, 1.0),
+        ("linear", 5, 0.5),
+        ("linear", 20, 0.0),
+    ],
+)
+def test_the_penalty_falls_online_along_a_cosine_or_a_line(shape, updates, share):
+    ssar = agent(CQLSA, anneal_steps=10, anneal_shape=shape)
+    constant_(ssar.coefficient.trunk, math.log(2.0))  # beta is cql_alpha, 10
+    ssar.online, ssar.online_updates = updates > 0, updates
+    ssar.begin_update()
+    batch = toy_batch(4)._replace(trusted=torch.ones(4, dtype=torch.float64))
+    assert ssar.penalty_weight(batch).tolist() == pytest.approx([10.0 * share] * 4, abs=1e-3)

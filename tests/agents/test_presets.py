@@ -54,8 +54,8 @@ def test_a_variant_is_asked_for_by_name_and_an_unknown_one_is_refused():
     agent = TD3BC(toy_dataset(name="hopper-medium-v2"), preset="simple-ingredients", batch_size=32)
     assert (agent.config.pessimism, agent.config.policy_noise, agent.config.actor_tau) == (0.5, 0.2, 1.0)
     assert (agent.config.reward_shift, agent.config.batch_size) == (0.0, 32)  # settings win
-    with pytest.raises(ValueError, match=r"TD3BC has no preset 'modern'; it has .*simple-ingredients"):
-        TD3BC(toy_dataset(), preset="modern")
+    with pytest.raises(ValueError, match=r"TD3BC has no preset 'paper'; it has .*simple-ingredients"):
+        TD3BC(toy_dataset(), preset="paper")
 
 
 def test_a_variant_may_have_a_table_for_the_dataset_and_does_not_take_the_datasets_own():
@@ -64,6 +64,19 @@ def test_a_variant_may_have_a_table_for_the_dataset_and_does_not_take_the_datase
     assert (maze.pessimism, maze.max_advantage, maze.reward_shift, maze.temperature) == (0.0, 1.0, -1.0, 0.5)
     # Its name begins like theirs, but its rewards are not D4RL's.
     assert load_preset("IQL", "antmaze-large-navigate-v0", "simple-ingredients")["pessimism"] == 0.5
+
+
+def test_a_variant_may_begin_with_another_one_or_with_the_datasets_own_table():
+    large = load_preset("IQL", "antmaze-large-play-v0", "large")
+    assert (large["actor_hidden"], large["max_advantage"], large["weights"]) == ([1024] * 5, 1.0, "softmax")
+    own, paper = load_preset("CQLSA", "walker2d-medium"), load_preset("CQLSA", "walker2d-medium", "paper")
+    assert paper == own | {"n_increments": 20, "anneal_shape": "linear", "online_buffer": "subset"}
+    assert load_preset("CQLSA", "antmaze-umaze", "paper")["n_increments"] == 40
+    assert load_preset("CQLSA", "my-robot-logs", "paper") == {
+        "n_increments": 20,
+        "anneal_shape": "linear",
+        "online_buffer": "subset",
+    }
 
 
 def test_a_dataset_without_a_preset_gets_the_defaults():

@@ -93,7 +93,7 @@ DIFFERS = {
 
 
 # Variants are named here; every other table of a preset file is a dataset's, or a family's.
-VARIANTS = ("simple-ingredients", "rs-ln", "rs-ln-pa", "aspc")
+VARIANTS = ("simple-ingredients", "large", "modern", "rs-ln", "rs-ln-pa", "aspc", "paper")
 
 # Fields by which a variant chooses the form of an algorithm; tests against recorded updates hold them.
 FORMS = (
@@ -181,7 +181,7 @@ def preset_settings() -> Iterator[tuple[str, str | None, str, str]]:
         for name, table in tomllib.loads(file.read_text("utf-8")).items() if file.exists() else ():
             if name in VARIANTS:
                 own = {key: value for key, value in table.items() if isinstance(value, dict)}
-                yield from ((agent, name, "any", field) for field in table if field not in own)
+                yield from ((agent, name, "any", field) for field in table if field not in {*own, "extends"})
                 yield from ((agent, name, dataset, field) for dataset in own for field in own[dataset])
             elif "-" in name:
                 yield from ((agent, None, name, field) for field in load_preset(agent, name))

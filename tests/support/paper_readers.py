@@ -473,13 +473,16 @@ INGREDIENTS = ("TD3", "TD3BC", "AWAC", "IQL")
 
 
 def ingredient_sizes(table: Table) -> Iterator[Claim]:
-    small = {row[0]: row[1] for row in columns(table, "net", "Simple-Small", "Simple-Large", "Modern")}
     fields = {"actor": "actor_hidden", "critic (each member)": "critic_hidden", "V (IQL only)": "value_hidden"}
-    assert set(small) == set(fields)
-    for net, field in fields.items():
-        layers, width = map(int, search(r"^(\d) hidden x (\d+)$", small[net]).groups())
-        for agent in INGREDIENTS if net != "V (IQL only)" else ("IQL",):
-            yield from claims(agent, ["any"], "simple-ingredients", **{field: ([width] * layers, list)})
+    for net, *cells in columns(table, "net", "Simple-Small", "Simple-Large", "Modern"):
+        value = net == "V (IQL only)"
+        for variant, cell in zip(("simple-ingredients", "large", "modern"), cells, strict=True):
+            layers, width = map(int, search(r"(\d) (?:hidden x|blocks?, width) (\d+)$", cell).groups())
+            agents = ("IQL",) if value else INGREDIENTS if variant == "simple-ingredients" else (*INGREDIENTS, "ASAC")
+            for agent in agents:
+                yield from claims(agent, ["any"], variant, **{fields[net]: ([width] * layers, list)})
+                if "block" in cell:
+                    yield from claims(agent, ["any"], variant, **{fields[net].replace("hidden", "network"): "residual"})
 
 
 def ingredient_testbeds(table: Table) -> Iterator[Claim]:
@@ -489,10 +492,13 @@ def ingredient_testbeds(table: Table) -> Iterator[Claim]:
         "locomotion-v2": RUNNERS,
         "locomotion-0.1-v2": ["hopper-random-expert-0.1"],
     }
-    for name, pessimism, bound, _, _ in columns(  # the number of critics is an axis of its experiments: n_critics=
+    for name, pessimism, bound, _, critics in columns(
         table, "testbed", "lam", "A_max", "train steps", "critics in headline results"
     ):
         for agent in (*INGREDIENTS, "ASAC"):
+            if name == "MOOD":  # the large networks' own; elsewhere the number is an axis of the experiments
+                for size in ("large", "modern"):
+                    yield from claims(agent, ["any"], size, n_critics=int(search(r"^\d", critics).group()))
             variant = None if agent == "ASAC" else "simple-ingredients"
             yield from claims(agent, testbeds[name], variant, pessimism=float(pessimism))
             if agent in ("AWAC", "IQL", "ASAC"):
@@ -638,7 +644,28 @@ def iql_reward(text: str) -> Iterator[Claim]:
     yield from reward_claims("IQL", MAZES, form, "aspc")
 
 
+def ssar_in_its_own_words(text: str) -> Iterator[Claim]:
+    """Where the paper's text and its code differ: the variant "paper"."""
+    once, twice = search(r"Paper: \(n_end − n_start\)·T_inc/T ⇒ 1/(\d+) for T = 1e6 \(1/(\d+) for 2e6\)", text).groups()
+    assert "CQL annealing is cosine in code, linear in paper" in text
+    assert "`part`: paper = D̂" in text
+    yield from claims("CQLSA", ["any", *RUNNERS], "paper", anneal_shape="linear")
+    yield from claims("CQLSA", ["any", *RUNNERS], anneal_shape="cosine")
+    assert "online modes part for MuJoCo, all for AntMaze" in text
+    for agent in ("TD3BCSA", "CQLSA"):
+        yield from claims(agent, ["any", *RUNNERS], "paper", n_increments=int(once), online_buffer="subset")
+        yield from claims(agent, MAZES, "paper", n_increments=int(twice), online_buffer="all")
+
+
+def car_in_its_own_words(text: str) -> Iterator[Claim]:
+    search(r"preset `paper_literal` = 5e-6 for both", text)
+    yield from claims("CAR", ["any", *RUNNERS], "paper", density_lr=5e-6, reference_lr=5e-6)
+    yield from claims("CAR", RUNNERS, density_lr=1e-3, reference_lr=5e-6)
+
+
 SENTENCES = [
+    ("ssar.md", ssar_in_its_own_words),
+    ("car.md", car_in_its_own_words),
     ("ssar.md", cqlsa_cloning),
     ("pars.md", pars_online),
     ("pars.md", pars_on_iql),
