@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.agents.core.finite import NotFiniteError, members_of
 from zoo.agents.core.learner import Learner
 
 
@@ -26,7 +27,10 @@ def predict(agent: Learner, observation: np.ndarray, deterministic: bool, evalua
         actions = policy.sample(rows, agent.acting.normal("sample", candidates.squeeze(-2)))
     result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], agent.spec.action_size)
     if not np.isfinite(result).all():
-        raise FloatingPointError("the policy's action is not finite: training has diverged, take an earlier checkpoint")
+        members = f" of members {members_of(result)}" if agent.lead else ""
+        raise NotFiniteError(
+            f"the policy's action{members} is not finite: training has diverged, take an earlier checkpoint"
+        )
     return result
 
 

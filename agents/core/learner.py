@@ -103,6 +103,7 @@ class Learner(nn.Module):
         self.online_updates = 0  # gradient steps online
         self.prepared = 0  # steps of the phase before the first gradient step, see preparation_steps
         self.online = False
+        self.finite_at: int | None = None  # num_timesteps when all of it was last seen to be finite
         self.replay: Table | None = None
         self.episodes: deque[dict[str, float]] = deque(maxlen=100)  # the last online episodes, as Monitor tells them
         self._env: VecEnv | None = None

@@ -8,6 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 
+WHOLE = 10_000_000  # rows that are all looked at for their range; of more, one piece in a hundred
+PIECE = 10_000  # rows
+
+
 class Dataset(Protocol):
     """What agents ask of a dataset; zoo.OfflineDataset is one."""
 
@@ -44,6 +48,8 @@ class DataSpec:
     return_max: float = 1.0
     stated: dict[str, Any] = dataclasses.field(default_factory=dict)  # names, units, ranges, rate: zoo.export.stated
     reward_std: float = 1.0
+    observation_low: tuple[float, ...] = ()  # least and largest number of each dimension; () in older checkpoints
+    observation_high: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -61,6 +67,7 @@ class DataSpec:
             raise ValueError(f"action box must be bounded with low < high, got low={actions.low}, high={actions.high}")
         rewards = dataset.column("rewards")
         returns = np.bincount(dataset.column("episode_ids"), weights=rewards.astype(np.float64))
+        low, high = observed_range(dataset)
         return cls(
             name=dataset.name,
             env_id=dataset.env_id,
@@ -78,13 +85,15 @@ class DataSpec:
             return_max=float(returns.max()),
             stated=dict(dataset.stated),
             reward_std=float(rewards.std(dtype=np.float64)),
+            observation_low=low,
+            observation_high=high,
         )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of dataclasses.asdict after a trip through JSON."""
-        boxes = {name: tuple(values[name]) for name in ("action_low", "action_high")}
-        return cls(**(values | boxes))
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**(values | tuples))
 
     @property
     def benchmark(self) -> str | None:
@@ -113,11 +122,29 @@ class DataSpec:
                 f"observations have shape {observation_space.shape}, the agent was built for "
                 f"{self.observation_space.shape} ({self.name})"
             )
-        same = (
-            isinstance(action_space, spaces.Box)
-            and action_space.shape == self.action_space.shape
-            and np.allclose(action_space.low, self.action_low)
-            and np.allclose(action_space.high, self.action_high)
-        )
-        if not same:
+        if not same_box(action_space, self.action_space):
             raise ValueError(f"actions are {action_space}, the agent was built for {self.action_space}")
+
+
+def same_box(one: spaces.Space, other: spaces.Box) -> bool:
+    """Whether two action spaces are one box: their bounds differ by a hundred-thousandth of its width at most.
+
+    The unit in the last place of a float32 bound is let pass too, since one of both may have been rounded to it.
+    """
+    if not isinstance(one, spaces.Box) or one.shape != other.shape:
+        return False
+    low, high = other.low.astype(np.float64), other.high.astype(np.float64)
+    rounding = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
+    tolerance = 1e-5 * (high - low) + rounding
+    return bool((np.abs(one.low - low) <= tolerance).all() and (np.abs(one.high - high) <= tolerance).all())
+
+
+def observed_range(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The least and the largest number of each dimension of the observations; of large data in a hundredth of them."""
+    observations, count = dataset.column("observations"), len(dataset)
+    if count == 0:
+        return (), ()
+    step, taken = (PIECE, PIECE) if count <= WHOLE else (100 * PIECE, PIECE)
+    pieces = [observations[start : start + taken] for start in range(0, count, step)]
+    low, high = (reduce([reduce(piece, axis=0) for piece in pieces], axis=0) for reduce in (np.min, np.max))
+    return tuple(low.tolist()), tuple(high.tolist())

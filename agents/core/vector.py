@@ -1,29 +1,67 @@
 """Environments of every kind as Stable-Baselines3's VecEnv, which the loops step."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from zoo.agents.core.spec import DataSpec
 
 
-def vectorize(env: gym.Env | VecEnv | VectorEnv, spec: DataSpec) -> VecEnv:
+AnyEnv = gym.Env | VecEnv | VectorEnv
+# What wrappers call the running statistics that they normalise by: Gymnasium's, Stable-Baselines3's, older gym's.
+STATISTICS = ("obs_rms", "return_rms", "ret_rms", "reward_rms")
+NORMALIZERS = (NormalizeObservation, NormalizeReward)
+
+
+def vectorize(env: AnyEnv, spec: DataSpec) -> VecEnv:
     """A VecEnv whose episodes are monitored, checked against the dataset's spaces."""
+    check_raw(env)
     if isinstance(env, VectorEnv):
         env = VecMonitor(GymnasiumVecEnv(env))
-    if isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None:
-        raise ValueError(
-            "VecNormalize would normalise twice: the agent normalises by itself, give the environment inside it"
-        )
     spec.check_env(env.observation_space, env.action_space)
     if isinstance(env, VecEnv):
         return env
     return DummyVecEnv([lambda: Monitor(env)])
+
+
+def check_raw(env: AnyEnv) -> None:
+    """Raises ValueError for an environment with a normalising wrapper anywhere: around it, or around one inside."""
+    found = next(filter(None, map(normalizer, layers(env))), None)
+    if found:
+        raise ValueError(
+            f"{found} would normalise twice, and by statistics that change as it runs: the agent normalises by itself, "
+            "by its dataset's. Give the environment inside the wrapper"
+        )
+
+
+def normalizer(layer: AnyEnv) -> str | None:
+    """The name of the normalising wrapper that this layer is, or that a process of it has; None where there is none."""
+    if any(name in vars(layer) for name in STATISTICS):
+        return type(layer).__name__
+    if isinstance(layer, SubprocVecEnv):
+        return next((cls.__name__ for cls in NORMALIZERS if any(layer.env_is_wrapped(cls))), None)
+    if isinstance(layer, AsyncVectorEnv):
+        return next(
+            (f"a wrapper with {name}" for name in STATISTICS if any(layer.call("has_wrapper_attr", name))), None
+        )
+    return None
+
+
+def layers(env: AnyEnv) -> Iterator[AnyEnv]:
+    """The environment and all that are inside it, in this process."""
+    yield env
+    for name in ("venv", "env", "envs"):  # its own ones: some wrappers answer for what they wrap
+        inside = vars(env).get(name)
+        for layer in inside if isinstance(inside, list | tuple) else (inside,):
+            if isinstance(layer, AnyEnv):
+                yield from layers(layer)
 
 
 class GymnasiumVecEnv(VecEnv):

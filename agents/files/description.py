@@ -4,6 +4,7 @@ import dataclasses
 import re
 import sys
 
+from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner
 from zoo.export.description import Description
 
@@ -11,9 +12,10 @@ SOURCE = re.compile(r"arXiv \d{4}\.\d{5}|OpenReview \w+")
 
 
 def describe(agent: Learner) -> Description:
-    """Raises ValueError for a population, which is not one policy."""
+    """Raises ValueError for a population, which is not one policy, NotFiniteError for an agent that has diverged."""
     if agent.population is not None:
         raise ValueError(f"a population of {agent.population} is not one policy; take one member: agent.member(i)")
+    check_agent(agent)
     spec = agent.spec
     summary, paper = paper_of(agent)
     return Description(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.files.checkpoint import CheckpointError, Tensors, check_tensors, read_checkpoint, write_checkpoint
@@ -90,6 +91,8 @@ def expected_tensors(agent: Learner, found: Tensors) -> Tensors:
 
 
 def save_agent(agent: Learner, path: str | os.PathLike) -> Path:
+    """Raises NotFiniteError for an agent that has diverged: the file stays what it was."""
+    check_agent(agent)
     extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
     config = {
         "class": type(agent).__name__,

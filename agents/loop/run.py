@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tqdm import tqdm
 
+from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, Metrics
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.files.saving import save_agent
@@ -33,7 +34,9 @@ def running(
     with bar, interruptible() as interrupt, some_env(agent):
         run = Run(agent, init_callback(agent, callback), interrupt, bar, log_interval)
         run.callback.on_training_start({"self": agent, "total_timesteps": agent.num_timesteps + total}, globals())
+        check_agent(agent)
         yield run
+        check_agent(agent)
         run.callback.on_training_end()
     if interrupt.requested:
         path = save_agent(agent, Path(agent.logger.get_dir() or ".") / f"{type(agent).__name__}_interrupted.zip")
@@ -72,6 +75,7 @@ class Run:
         return not self.interrupt.requested
 
     def log(self, metrics: Metrics) -> None:
+        check_agent(self.agent)
         logger, now = self.agent.logger, time.perf_counter()
         values = {name: value.tolist() for name, value in metrics.items()}
         for name, value in values.items():

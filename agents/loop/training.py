@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from zoo.agents.core.batch import CHOSEN, Batch
 from zoo.agents.core.learner import Learner, Metrics
 from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
+from zoo.agents.loop.border import Border, Step, copying
 from zoo.agents.loop.engine import Engine
 from zoo.agents.loop.run import Run, running
 
@@ -72,22 +75,27 @@ def finetune_online(
             return agent.sample(replay)
         return agent.sample_mixed(offline, replay, offline_size)
 
-    with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
+    with (
+        agent.compute(),
+        copying(env),
+        running(agent, total_timesteps, callback, log_interval, progress_bar) as run,
+    ):
+        border = Border(env, agent.spec)
         env.seed((agent.seed + agent.env_steps) % 2**31)
-        obs = np.asarray(env.reset())
+        obs = border.reset()
         engine = Engine.of(agent)
         metrics: Metrics = {}
         episodes = OnlineEpisodes(agent, replay, env.num_envs)
         for _ in range(0, total_timesteps, env.num_envs):
             run.callback.on_rollout_start()
             action = explore(agent, obs)
-            next_obs, reward, done, infos = env.step(action)
-            episodes.append(transition(obs, action, reward, np.asarray(next_obs), done, infos), done)
-            obs = np.asarray(next_obs)
+            step = border.step(action)
+            episodes.append(transition(obs, action, step), step.dones)
+            obs = step.observations
             agent.env_steps += env.num_envs
             agent.num_timesteps += env.num_envs
-            agent.episodes.extend(info["episode"] for info in infos if "episode" in info)
-            run.callback.update_locals({"infos": infos, "dones": done, "rewards": reward})
+            agent.episodes.extend(filter(None, map(monitored, step.infos)))
+            run.callback.update_locals({"infos": step.infos, "dones": step.dones, "rewards": step.rewards})
             run.callback.on_rollout_end()
             if agent.env_steps > config.learning_starts:
                 for _ in range(config.updates_per_step * env.num_envs):
@@ -178,26 +186,23 @@ def explore(agent: Learner, obs: np.ndarray) -> np.ndarray:
     return agent.explore(rows).to("cpu", torch.float32).numpy()
 
 
-def transition(
-    obs: np.ndarray,
-    action: np.ndarray,
-    reward: np.ndarray,
-    next_obs: np.ndarray,
-    done: np.ndarray,
-    infos: list[dict[str, Any]],
-) -> dict[str, np.ndarray]:
-    """One step of a VecEnv as columns. Where an episode ended the VecEnv has reset: the true successor is in infos."""
-    successors = np.array(next_obs, dtype=np.float32)
-    for i in np.flatnonzero(done):
-        successors[i] = infos[i]["terminal_observation"]
-    timed_out = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+def transition(obs: np.ndarray, action: np.ndarray, step: Step) -> dict[str, np.ndarray]:
+    """One step of n environments as columns."""
     return {
         "observations": np.asarray(obs, dtype=np.float32),
         "actions": action,
-        "rewards": reward,
-        "next_observations": successors,
-        "terminations": done & ~timed_out,
+        "rewards": step.rewards,
+        "next_observations": np.asarray(step.successors, dtype=np.float32),
+        "terminations": step.terminations,
         "next_actions": action,  # not known before the next step: not valid, the action itself stands in
-        "next_action_valid": np.zeros(len(done)),
-        **{name: np.full(len(done), value) for name, value in CHOSEN.items()},
+        "next_action_valid": np.zeros(len(action)),
+        **{name: np.full(len(action), value) for name, value in CHOSEN.items()},
     }
+
+
+def monitored(info: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return and length of an episode that has ended, as Monitor tells them; anything else called "episode" is not."""
+    episode = info.get("episode")
+    if not isinstance(episode, Mapping) or not all(isinstance(episode.get(k), numbers.Real) for k in ("r", "l")):
+        return None
+    return {"r": float(episode["r"]), "l": float(episode["l"])}

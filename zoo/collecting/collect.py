@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from tqdm import tqdm
 
+from zoo.agents.core.finite import check_rows
 from zoo.collecting.recording import About, Journal, Recorder
 from zoo.datasets.checks import ROUNDING, Array
 
@@ -94,8 +95,9 @@ def choose_actions(actor: Actor, running: Sequence[Episode]) -> Array:
     actions = np.asarray(actor(observations, running), np.float32)
     if actions.shape != (len(running), *box.shape):
         raise ValueError(f"the policy gave actions of shape {actions.shape}, expected {(len(running), *box.shape)}")
+    check_rows({"actions": actions}, lambda i: f"the policy, for episode {running[i].number},")
     clipped = np.clip(actions, box.low, box.high).astype(np.float32)
-    if not np.abs(actions - clipped).max() <= ROUNDING:  # NaN too
+    if not np.abs(actions - clipped).max() <= ROUNDING:
         raise ValueError(
             f"the policy gave the action {actions[np.abs(actions - clipped).max(1).argmax()]}, outside {box}. "
             "Clip it in the policy: the file must hold the action that the environment runs."

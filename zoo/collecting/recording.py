@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 from gymnasium.spaces import Box
 
+from zoo.agents.core.finite import check_rows
+from zoo.agents.core.vector import check_raw
 from zoo.datasets.checks import Array, DatasetValueError
 from zoo.datasets.readers.d4rl import BOUNDS
 from zoo.export.files import whole
@@ -52,10 +54,13 @@ class Recorder(gym.Wrapper):
     become columns infos/<key>. In MuJoCo the state is recorded too, float64: infos/qpos, infos/qvel and infos/act of
     the observation, infos/next_* of the next one, infos/ctrl of the action.
     number: of the episode in progress, recorded as infos/episode; it counts on unless somebody sets it.
-    Raises ValueError for an environment with other spaces.
+    What is recorded is what was chosen and what was given, whatever the environment or its user do to the arrays later.
+    Raises ValueError for an environment with other spaces or with a normalising wrapper inside, whose numbers would
+    mean something else from step to step; NotFiniteError for a number that is not finite. Episodes before are kept.
     """
 
     def __init__(self, env: gym.Env, append: Callable[[Array], None], infos: tuple[str, ...] = ()):
+        check_raw(env)
         super().__init__(env)
         for name in ("observation_space", "action_space"):
             space = getattr(env, name)
@@ -73,15 +78,19 @@ class Recorder(gym.Wrapper):
         self.cut()
         observation, info = self.env.reset(**kwargs)
         self._observation, self._state = np.array(observation), simulator_state(self.env)
-        return observation, info
+        check_rows({"observations": self._observation[None]}, self._source)
+        return np.array(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        next_obs, reward, terminated, truncated, info = self.env.step(action)
+        chosen = np.array(action)
+        check_rows({"actions": chosen[None]}, lambda _: "the policy")
+        next_obs, reward, terminated, truncated, info = self.env.step(np.array(action))
         after = simulator_state(self.env)
         copied = np.array(next_obs)  # an environment may hand out one array again and again
+        check_rows({"next_observations": copied[None], "rewards": np.array([reward])}, self._source)
         row = {
             "observations": self._observation,
-            "actions": np.array(action),
+            "actions": chosen,
             "rewards": reward,
             "next_observations": copied,
             "terminals": terminated,
@@ -96,7 +105,10 @@ class Recorder(gym.Wrapper):
         self._observation, self._state = copied, after
         if terminated or truncated:
             self._hand_over()
-        return next_obs, reward, terminated, truncated, info
+        return np.array(next_obs), reward, terminated, truncated, info
+
+    def _source(self, row: int) -> str:
+        return f"the environment, in step {len(self._rows) + 1} of episode {self.number},"
 
     def cut(self) -> None:
         """Ends the episode in progress, if there is one: its last row is a time-out."""

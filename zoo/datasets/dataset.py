@@ -46,8 +46,9 @@ DERIVED = ("next_actions", "next_action_valid")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OfflineDataset:
-    """N logged transitions in time order; the arrays are read-only. Build one with from_arrays or
-    load_dataset.
+    """N logged transitions in time order. Build one with from_arrays or load_dataset.
+
+    The arrays are read-only and nobody else's: one that somebody could still write into is copied.
 
     A termination is a state without a future (the value is not bootstrapped past it); a truncation is any
     other end: a time limit, or the end of the data. The last row of every episode is one or the other, and
@@ -77,7 +78,7 @@ class OfflineDataset:
         check_actions(self)
         check_episodes(self)
         for name in STORED:
-            getattr(self, name).setflags(write=False)
+            object.__setattr__(self, name, own(getattr(self, name)))
         if self.stated:
             check_stated(self)
 
@@ -126,16 +127,17 @@ class OfflineDataset:
         action_space = box_for((-1.0, 1.0) if action_space is None else action_space, raw["actions"].shape[1])
         check_space(name, "observation_space", observation_space, raw["observations"])
         check_space(name, "action_space", action_space, raw["actions"])
-        clipped, clip_warnings = clip_rounding(raw["actions"], action_space)
+        raw["actions"], clip_warnings = clip_rounding(raw["actions"], action_space)
+        columns = raw | {
+            "terminations": terminated,
+            "truncations": truncated,
+            "episode_ids": np.array(episode_ids, dtype=np.int64),
+        }
+        for column in columns.values():
+            column.setflags(write=False)  # made above, nobody else has them
         dataset = cls(
             name=name,
-            observations=raw["observations"],
-            actions=clipped,
-            rewards=raw["rewards"],
-            next_observations=raw["next_observations"],
-            terminations=terminated,
-            truncations=truncated,
-            episode_ids=np.array(episode_ids, dtype=np.int64),
+            **columns,
             observation_space=observation_space,
             action_space=action_space,
             env_id=env_id,
@@ -246,4 +248,16 @@ def episode_index(ends: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def squeeze(array: Array) -> Array:
     """(N, 1) to (N,): files store rewards and flags either way, and (B, 1) - (B,) broadcasts to (B, B)."""
-    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    return array[:, 0].copy() if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def own(array: Array) -> Array:
+    """The array itself where nobody can write into it, else a read-only copy."""
+    base: Any = array
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        base = base.base
+    if base is None:
+        return array
+    copied = array.copy()
+    copied.setflags(write=False)
+    return copied

@@ -10,6 +10,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from zoo.agents.core.finite import check_rows
+from zoo.agents.core.spec import DataSpec
+from zoo.agents.loop.border import Ranges
 from zoo.evaluation.workers import Group, Maker, Worker, check_maker, default_workers
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (episodes, O), which are running (n,) -> actions (n, A)
@@ -99,13 +102,15 @@ class Evaluator:
         policy: anything with predict(observations (n, O)) -> actions (n, A), alone or with a state, as agents,
         OnnxPolicy and Stable-Baselines3's models have it. An episode succeeds when any of its steps does.
         Raises what an environment raises, noting the seed; from a worker as EvaluationError, with its traceback.
+        NotFiniteError for an action, an observation or a reward that is not finite; ValueError for an environment that
+        normalises by itself, or has other spaces than the agent's data. Warns of observations far outside these data.
         """
 
         def predict(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
             actions = policy.predict(observations[running], **predict_kwargs)
             return np.asarray(actions[0] if isinstance(actions, tuple) else actions)
 
-        return self._play(predict, [seed + i for i in range(episodes)])
+        return self._play(predict, [seed + i for i in range(episodes)], spec_of(policy))
 
     def evaluate_members(self, agent: Any, episodes: int = 10, seed: int = 100, **predict_kwargs: Any) -> np.ndarray:
         """The returns of a population of P, (P, episodes): all members' episodes side by side, one prediction a step.
@@ -119,26 +124,36 @@ class Evaluator:
             actions, _ = agent.predict(rows, **predict_kwargs)  # also for episodes that are over: one product more
             return actions.reshape(members * episodes, -1)[running]
 
-        return self._play(predict, [seed + i for i in range(episodes)] * members).returns.reshape(members, episodes)
+        seeds = [seed + i for i in range(episodes)] * members
+        return self._play(predict, seeds, spec_of(agent)).returns.reshape(members, episodes)
 
-    def _play(self, predict: Predict, seeds: list[int]) -> Rollouts:
+    def _play(self, predict: Predict, seeds: list[int], spec: DataSpec | None) -> Rollouts:
         if not seeds:
             raise ValueError("an evaluation needs at least one episode, got none")
         self.start()
         groups = self._groups[: len(seeds)]
         try:
             with _one_thread() if len(groups) > 1 else nullcontext():
-                return _play(groups, predict, seeds)
+                return _play(groups, predict, seeds, spec)
         except BaseException:
             self.close()  # a worker may be in the middle of a step, whose answer nobody waits for now
             raise
 
 
-def _play(groups: Sequence[Group | Worker], predict: Predict, seeds: list[int]) -> Rollouts:
+def spec_of(policy: Any) -> DataSpec | None:
+    """What an agent remembers of its dataset; None for another kind of policy."""
+    spec = getattr(policy, "spec", None)
+    return spec if isinstance(spec, DataSpec) else None
+
+
+def _play(
+    groups: Sequence[Group | Worker], predict: Predict, seeds: list[int], spec: DataSpec | None = None
+) -> Rollouts:
     """All episodes to their ends, dealt out to the groups like cards."""
     count, hands = len(seeds), len(groups)
+    ranges = None if spec is None else Ranges(spec)
     for k, group in enumerate(groups):
-        group.reset(seeds[k::hands])
+        group.reset(seeds[k::hands], spec)
     resets = [group.rows()["observation"] for group in groups]
     observations = np.empty((count, *resets[0].shape[1:]), np.float32)
     for k, rows in enumerate(resets):
@@ -148,9 +163,12 @@ def _play(groups: Sequence[Group | Worker], predict: Predict, seeds: list[int]) 
     running = np.arange(count)
     turns = _turns(groups, running)
     while running.size:
+        if ranges is not None:
+            ranges.look(observations[running])
         actions = predict(observations, running)
         if len(actions) != running.size:
             raise ValueError(f"predict gave {len(actions)} actions for {running.size} observations")
+        check_rows({"actions": actions}, lambda i: f"the policy, for the episode of reset seed {seeds[running[i]]},")
         for group, share, _ in turns:
             group.step(actions[share])
         ended = False

@@ -19,6 +19,9 @@ from multiprocessing.reduction import ForkingPickler
 import gymnasium as gym
 import numpy as np
 
+from zoo.agents.core.finite import check_rows
+from zoo.agents.core.spec import DataSpec
+from zoo.agents.core.vector import check_raw
 from zoo.export.stopping import SIGNALS
 
 MOST_WORKERS = 4  # by default: each is an interpreter with torch and MuJoCo in memory, for a share of 10 episodes
@@ -62,9 +65,12 @@ class Group:
         self.make_env = make_env
         self.envs: list[gym.Env] = []
 
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Asks for one environment for each of these seeds, reset with it."""
-        self._asked = partial(self._reset, seeds)
+    def reset(self, seeds: Sequence[int], spec: DataSpec | None = None) -> None:
+        """Asks for one environment for each of these seeds, reset with it. spec: of the agent that will act in them.
+
+        rows will raise ValueError for environments with other spaces than spec's, or that normalise by themselves.
+        """
+        self._asked = partial(self._reset, seeds, spec)
 
     def step(self, actions: np.ndarray) -> None:
         """Asks for one step of those that are not over, n in the order of their seeds. actions: (n, A)."""
@@ -74,7 +80,7 @@ class Group:
         """What the environments gave, (n,) with fields observation, reward, over, told and success.
 
         told, success: of all steps so far, whether an info had "success", and whether one was true. An exception of an
-        environment notes the seed.
+        environment notes the seed. Raises NotFiniteError for an observation or a reward that is not finite.
         """
         try:
             return self._asked()
@@ -87,14 +93,17 @@ class Group:
             env.close()
         self.envs = []
 
-    def _reset(self, seeds: Sequence[int]) -> np.ndarray:
+    def _reset(self, seeds: Sequence[int], spec: DataSpec | None) -> np.ndarray:
         self.seeds, self.running = seeds, list(range(len(seeds)))
         observations = []
         for i, seed in enumerate(seeds):
             self.seed = seed
             if i == len(self.envs):
                 self.envs.append(self.make_env())
-            observations.append(self.envs[i].reset(seed=seed)[0])
+                check_raw(self.envs[i])
+            if spec is not None:
+                spec.check_env(self.envs[i].observation_space, self.envs[i].action_space)
+            observations.append(np.array(self.envs[i].reset(seed=seed)[0]))  # two may hand out the same array
         stacked = np.stack(observations).astype(np.float32)
         self.row = np.dtype(
             [
@@ -107,6 +116,7 @@ class Group:
         )
         rows = np.zeros(len(seeds), self.row)
         rows["observation"] = stacked
+        check_rows({"observations": stacked}, self._source)
         self.told, self.successes = [False] * len(seeds), [False] * len(seeds)
         return rows
 
@@ -114,14 +124,19 @@ class Group:
         rows = np.zeros(len(self.running), self.row)
         for k, i in enumerate(self.running):
             self.seed = self.seeds[i]
-            observation, reward, terminated, truncated, info = self.envs[i].step(actions[k])
+            observation, reward, terminated, truncated, info = self.envs[i].step(np.array(actions[k]))
             if "success" in info:
                 self.told[i] = True
                 self.successes[i] |= bool(info["success"])
             rows[k] = (observation, float(reward), terminated or truncated, self.told[i], self.successes[i])
+        check_rows({"observations": rows["observation"], "rewards": rows["reward"]}, self._source)
         if rows["over"].any():
             self.running = [i for i, over in zip(self.running, rows["over"], strict=True) if not over]
         return rows
+
+    def _source(self, row: int) -> str:
+        self.seed = self.seeds[self.running[row]]
+        return f"the environment of reset seed {self.seed}"
 
 
 class Worker:
@@ -136,9 +151,9 @@ class Worker:
         theirs.close()  # so that its end is the pipe's end
         self.seeds: Sequence[int] = ()
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], spec: DataSpec | None = None) -> None:
         self.seeds = seeds
-        self._send(seeds)
+        self._send([seeds, spec])
 
     def step(self, actions: np.ndarray) -> None:
         self._send((actions.dtype.str, actions.shape, actions.tobytes()))
@@ -193,10 +208,10 @@ def _work(pipe: Connection, make_env: Maker) -> None:
 def _answer(group: Group, message: Sequence) -> np.ndarray | bytes | str:
     try:
         if isinstance(message, list):
-            group.reset(message)
+            group.reset(*message)
             return group.rows()
         dtype, shape, content = message
-        group.step(np.frombuffer(content, dtype).reshape(shape).copy())  # an environment may write into its action
+        group.step(np.frombuffer(content, dtype).reshape(shape))
         return group.rows().tobytes()
     except Exception:
         return traceback.format_exc()
