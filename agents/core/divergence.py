@@ -39,7 +39,6 @@ def broken(agent: Learner) -> list[tuple[str, int | None]]:
     tensors = list(learned(agent))
     if not tensors:
         return []
-    lead = len(agent.lead)
     finite = torch.stack([_finite(tensor, agent.lead) for _, tensor in tensors]).cpu()  # (tensors,) or (tensors, P)
     rows = (~finite).nonzero().tolist()
     return [(tensors[row[0]][0], row[1] if agent.lead else None) for row in rows]

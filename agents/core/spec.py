@@ -7,7 +7,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from gymnasium import spaces
 
-
 WHOLE = 10_000_000  # rows that are all looked at for their range; of more, one piece in a hundred
 PIECE = 10_000  # rows
 

@@ -13,7 +13,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from zoo.agents.core.spec import DataSpec
 
-
 AnyEnv = gym.Env | VecEnv | VectorEnv
 # What wrappers call the running statistics that they normalise by: Gymnasium's, Stable-Baselines3's, older gym's.
 STATISTICS = ("obs_rms", "return_rms", "ret_rms", "reward_rms")

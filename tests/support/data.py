@@ -163,6 +163,13 @@ def constant_(mlp: MLP, values: float | list[float]) -> None:
     mlp.linears[-1].bias.copy_(torch.tensor(values).unsqueeze(-1) if isinstance(values, list) else torch.tensor(values))
 
 
+@torch.no_grad()
+def diverge_(agent: Agent, member: int | None = None) -> None:
+    """Makes the actor NaN, or one member's of a population."""
+    for parameter in agent.policy.actor.parameters():
+        (parameter if member is None else parameter[member]).fill_(float("nan"))
+
+
 def state(agent: Agent) -> dict[str, Tensor]:
     """Copies of all tensors that a checkpoint keeps, by name."""
     groups = agent_tensors(agent)

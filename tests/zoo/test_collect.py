@@ -10,10 +10,12 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
+from gymnasium.wrappers import NormalizeObservation
 
 import zoo
 from tests.support.data import tiny
 from tests.support.paths import ROOT
+from zoo.agents.core.finite import NotFiniteError
 from zoo.cli import main as cli
 from zoo.collecting.collect import Mixture, Noisy, Predictor, collect, load_actor, random_actor
 from zoo.collecting.recording import Journal, Recorder, read_episodes, write_hdf5
@@ -277,7 +279,7 @@ def test_noise_is_a_fraction_of_half_the_box_and_stays_inside(tmp_path):
     ("actions", "message"),
     [
         (lambda obs, _: np.full((len(obs), 2), 0.7), r"the action \[0.7 0.7\], outside Box"),
-        (lambda obs, _: np.full((len(obs), 2), np.nan), "outside Box"),
+        (lambda obs, _: np.full((len(obs), 2), np.nan), "the policy, for episode 0, gave nan as actions"),
         (lambda obs, _: np.zeros((len(obs), 3)), r"shape \(1, 3\), expected \(1, 2\)"),
     ],
 )
@@ -356,3 +358,73 @@ def test_the_command_writes_a_dataset(tmp_path, monkeypatch):
     dataset = zoo.load_dataset(path)
     assert (len(dataset), dataset.env_id) == (50, "Hopper-v5")
     assert dataset.provenance["policy"] == "random + tests.zoo.test_collect:hold_still"
+
+
+class Fails(Corridor):
+    """Its third step of the second episode gives a number that is not finite."""
+
+    episode = 0
+
+    def reset(self, **kwargs):
+        self.episode += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        if (self.episode, self.steps) == (2, 3):
+            observation[1] = np.nan
+        return observation, reward, *rest
+
+
+def test_a_number_that_is_not_finite_ends_the_recording_and_keeps_the_episodes_before(tmp_path):
+    path = tmp_path / "set.hdf5"
+
+    def still(observations, episodes):
+        return np.zeros((len(observations), 2))
+
+    with pytest.raises(NotFiniteError, match="in step 3 of episode 1, gave nan as next_observations, dimension 1"):
+        collect(Fails, still, path, 60, ABOUT)
+    assert Journal(path, {**ABOUT, "seed": 0}).rows == 6
+
+
+class Writes(Corridor):
+    """Hands out one array for all episodes, and writes into the actions that it gets."""
+
+    array = np.zeros(2)
+
+    def reset(self, **kwargs):
+        self.array[:], info = super().reset(**kwargs)
+        return self.array, info
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        action *= 0.5
+        self.array[:] = observation
+        return self.array, *rest
+
+
+def test_what_is_recorded_is_what_was_chosen_and_given(tmp_path):
+    def lean(observations, episodes):
+        return np.clip(0.1 * observations, Corridor.action_space.low, Corridor.action_space.high)
+
+    rows = [columns(collect(env, lean, tmp_path / env.__name__, 40, ABOUT, envs=3)) for env in (Corridor, Writes)]
+    for name in ("observations", "actions", "next_observations", "rewards"):
+        np.testing.assert_array_equal(rows[0][name], rows[1][name])
+
+
+def test_what_is_done_with_a_recorders_answers_does_not_change_the_record():
+    episodes = []
+    recorder = Recorder(Corridor(), episodes.append)
+    observation, _ = recorder.reset(seed=0)
+    first = observation.copy()
+    observation[:] = 99.0
+    following, *_ = recorder.step(np.zeros(2, np.float32))
+    following[:] = 99.0
+    recorder.cut()
+    np.testing.assert_array_equal(episodes[0]["observations"][0], first.astype(np.float32))
+    np.testing.assert_array_equal(episodes[0]["next_observations"][0], first.astype(np.float32))
+
+
+def test_normalised_numbers_are_not_recorded():
+    with pytest.raises(ValueError, match="NormalizeObservation would normalise twice"):
+        Recorder(NormalizeObservation(Corridor()), print)

@@ -7,7 +7,7 @@ from gymnasium.spaces import Box
 
 from tests.support.d4rl_files import worked_example, write_hdf5
 from zoo.datasets.checks import DatasetKeyError, DatasetNotFoundError, DatasetValueError
-from zoo.datasets.dataset import EMBEDDED, OfflineDataset
+from zoo.datasets.dataset import EMBEDDED, STORED, OfflineDataset
 from zoo.datasets.load import load_dataset
 from zoo.evaluation.envs import make_env
 
@@ -290,3 +290,29 @@ def test_mujoco_env_of_a_d4rl_name_has_its_observations(name, dim):
 def test_a_statement_that_does_not_fit_the_columns_is_refused(stated, message):
     with pytest.raises(DatasetValueError, match=message):
         OfflineDataset.from_arrays(**arrays(), stated=stated)
+
+
+def test_a_dataset_owns_its_arrays(dataset):
+    columns = {name: np.array(dataset.column(name)) for name in STORED}
+    spaces = {"observation_space": dataset.observation_space, "action_space": dataset.action_space}
+    made = OfflineDataset("mine", **columns, **spaces)
+    read_only = columns["rewards"].view()
+    read_only.setflags(write=False)  # whose owner can still write
+    view = OfflineDataset("mine", **(columns | {"rewards": read_only}), **spaces)
+    for column in columns.values():
+        column[:] = 1 - column  # which is the caller's right
+    for name in STORED:
+        np.testing.assert_array_equal(made.column(name), dataset.column(name))
+        with pytest.raises(ValueError, match="read-only"):
+            made.column(name)[0] = 0
+    np.testing.assert_array_equal(view.rewards, dataset.rewards)
+
+
+def test_an_array_that_nobody_can_write_into_is_not_copied(dataset):
+    again = OfflineDataset(
+        "again",
+        **{name: dataset.column(name) for name in STORED},
+        observation_space=dataset.observation_space,
+        action_space=dataset.action_space,
+    )
+    assert all(again.column(name) is dataset.column(name) for name in STORED)

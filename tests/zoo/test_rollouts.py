@@ -12,10 +12,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.wrappers import NormalizeReward
 
 import zoo
 from tests.support.data import BOX, OBS, ToyEnv, tiny, toy_dataset
 from zoo import TD3BC
+from zoo.agents.core.finite import NotFiniteError
 from zoo.cli.train import Train, train
 from zoo.evaluation.callbacks import Evaluation, read_curve
 from zoo.evaluation.rollouts import Evaluator, evaluate, evaluate_members, rollouts
@@ -240,3 +242,95 @@ def test_a_training_that_an_error_ends_leaves_no_workers(tmp_path, monkeypatch):
         train(command)
     assert [len(processes) for processes in started] == [1]
     assert set(multiprocessing.active_children()) == before
+
+
+class Broken(Walk):
+    """The second step of seed 105 gives a number that is not finite, as the reward or in the last dimension."""
+
+    def __init__(self, column):
+        super().__init__()
+        self.column = column
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        if self.seed == 105 and self.left == self.seed % 4:
+            reward = np.nan if self.column == "rewards" else reward
+            observation[-1] = np.inf if self.column == "observations" else observation[-1]
+        return observation, reward, *rest
+
+
+@pytest.mark.parametrize("column", ["rewards", "observations, dimension 2"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_number_that_is_not_finite_ends_the_evaluation_with_its_seed(column, workers):
+    make = partial(Broken, column.split(",")[0])
+    error = NotFiniteError if workers == 1 else EvaluationError
+    with pytest.raises(error, match=rf"the environment of reset seed 105 gave (nan|inf) as {column}"):
+        evaluate(Leaning(), make, 10, workers=workers)
+
+
+def test_a_policys_action_that_is_not_finite_is_not_sent():
+    class Diverged:
+        def predict(self, observations):
+            actions = np.zeros((len(observations), 2), np.float32)
+            actions[observations[:, 0] == np.sort(observations[:, 0])[0], 1] = np.nan
+            return actions
+
+    with pytest.raises(
+        NotFiniteError, match=r"the policy, in the episode of reset seed 10\d, gave nan as actions, dim"
+    ):
+        evaluate(Diverged(), Walk, 10)
+
+
+def test_no_row_of_a_curve_is_nan(tmp_path):
+    data, path = toy_dataset(), tmp_path / "evaluations.csv"
+    agent = tiny(TD3BC, data)
+    evaluation = Evaluation(partial(Broken, "rewards"), 2, path)
+    with pytest.raises(NotFiniteError):
+        agent.learn_offline(data, 4, callback=evaluation)
+    evaluation.close()
+    assert read_curve(path) == []
+
+
+def test_environments_may_hand_out_one_array_and_write_into_actions():
+    array = np.zeros(OBS)
+
+    class Shares(Walk):  # all of them the same one
+        def reset(self, **kwargs):
+            array[:], info = super().reset(**kwargs)
+            return array, info
+
+        def step(self, action):
+            observation, *rest = super().step(action)
+            action[:] = 99.0
+            array[:] = observation
+            return array, *rest
+
+    class Constant:
+        actions = np.full((10, 2), 0.25, np.float32)
+
+        def predict(self, observations):
+            return self.actions[: len(observations)]  # its own array, not a copy
+
+    np.testing.assert_array_equal(evaluate(Constant(), Shares, 10), evaluate(Constant(), Walk, 10))
+    assert (Constant.actions == 0.25).all()
+
+
+def test_an_environment_that_normalises_or_has_another_action_box_is_refused():
+    with pytest.raises(ValueError, match="NormalizeReward would normalise twice"):
+        evaluate(Leaning(), lambda: NormalizeReward(Walk()))
+
+    class Wider(Walk):
+        action_space = gym.spaces.Box(-5.0, 5.0, (2,))
+
+    with pytest.raises(ValueError, match=r"actions are Box\(-5.0, 5.0.*, the agent was built for"):
+        evaluate(tiny(TD3BC), Wider)
+
+
+def test_observations_far_outside_an_agents_data_are_told_of():
+    class Far(Walk):
+        def reset(self, **kwargs):
+            observation, info = super().reset(**kwargs)
+            return observation + np.array([0.0, 1e4, 0.0]), info
+
+    with pytest.warns(UserWarning, match="far outside those of toy, .* dimension 1 is"):
+        evaluate(tiny(TD3BC), Far, 3)

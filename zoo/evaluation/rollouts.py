@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -168,7 +169,7 @@ def _play(
         actions = predict(observations, running)
         if len(actions) != running.size:
             raise ValueError(f"predict gave {len(actions)} actions for {running.size} observations")
-        check_rows({"actions": actions}, lambda i: f"the policy, for the episode of reset seed {seeds[running[i]]},")
+        check_rows({"actions": actions}, partial(_source, [seeds[i] for i in running]))
         for group, share, _ in turns:
             group.step(actions[share])
         ended = False
@@ -183,6 +184,10 @@ def _play(
             running = running[~over[running]]
             turns = _turns(groups, running)
     return Rollouts(returns, successes if told.any() else None)
+
+
+def _source(seeds: list[int], row: int) -> str:
+    return f"the policy, in the episode of reset seed {seeds[row]},"
 
 
 def _turns(
