@@ -1,6 +1,7 @@
 """The agents, one file for each paper, and the loader for a checkpoint of any of them."""
 
 import os
+from collections.abc import Iterable
 
 import torch
 
@@ -10,6 +11,7 @@ from zoo.agents.aspc import ASPC, ASPCConfig
 from zoo.agents.awac import AWAC, AWACConfig
 from zoo.agents.car import CAR, CARConfig
 from zoo.agents.core.batch import Batch
+from zoo.agents.core.learner import OURS
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.cql import CQL, CQLConfig
 from zoo.agents.cqlsa import CQLSA, CQLSAConfig
@@ -43,12 +45,22 @@ AGENTS: dict[str, type[Agent]] = {
 }
 
 
-def load(path: str | os.PathLike, device: str | torch.device = "auto") -> Agent:
-    """The agent of a checkpoint, of whatever class it is. Raises CheckpointError for one that is not known."""
-    name = read_checkpoint(path)[0]["class"]
-    if name not in AGENTS:
-        raise CheckpointError(f"{path} holds a {name}; this version knows {', '.join(AGENTS)}")
-    return AGENTS[name].load(path, device=device)
+def load(path: str | os.PathLike, device: str | torch.device = "auto", classes: Iterable[type[Agent]] = ()) -> Agent:
+    """The agent of a checkpoint, of whatever class it is. Raises CheckpointError for one that is not known.
+
+    classes: your own subclasses of agents, which are known too.
+    """
+    config = read_checkpoint(path)[0]
+    name = config["class"]
+    ours = AGENTS if str(config.get("module", OURS)).startswith(OURS) else {}  # a user's class may have the same name
+    known = ours | {cls.__name__: cls for cls in classes}
+    if name in known:
+        return known[name].load(path, device=device)
+    kin = f", a subclass of {config['paper']}" if config.get("paper", name) != name else ""
+    raise CheckpointError(
+        f"{path} holds a {name}{kin}, which is not one of this version's agents, {', '.join(AGENTS)}. If the class is "
+        f"yours, name it: zoo.load(path, classes=[{name}]), or {name}.load(path)"
+    )
 
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Agent: what a user calls. It hands on to core (state), loop (learning) and files (checkpoints)."""
 
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from zoo.agents.core import acting
 from zoo.agents.core.learner import Learner
+from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
 from zoo.agents.files import saving
 from zoo.agents.files.description import describe
@@ -89,6 +91,54 @@ class Agent(Learner):
     def member(self, index: int) -> Self:
         """Member `index` of the population as an ordinary agent: its own weights, moments and settings."""
         return saving.member(self, index)
+
+    # What Stable-Baselines3's callbacks ask of a model --------------------------------------------------------------
+
+    @property
+    def learning_rate(self) -> float:
+        """The actor's, as it is now; of a population the mean."""
+        optimizers = self.optimizers
+        return float(optimizers.get("actor", next(iter(optimizers.values()))).rate.mean())
+
+    @property
+    def ep_info_buffer(self) -> deque[dict[str, float]]:
+        """Return "r" and length "l" of the last 100 online episodes."""
+        return self.episodes
+
+    @property
+    def ep_success_buffer(self) -> deque[float]:
+        """Whether they succeeded, where the environment says so."""
+        return self.successes
+
+    @property
+    def n_envs(self) -> int:
+        """How many environments it learns in; 1 where it has only data."""
+        env = self.get_env()
+        return 1 if env is None else env.num_envs
+
+    @property
+    def env(self) -> VecEnv | None:
+        return self.get_env()
+
+    @property
+    def replay_buffer(self) -> Table | None:
+        """The online transitions; None before finetune_online."""
+        return self.replay
+
+    def dump_logs(self) -> None:
+        """Writes the log now; beside a training what was recorded in agent.logger."""
+        if self.dump is None:
+            self.logger.dump(self.num_timesteps)
+        else:
+            self.dump()
+
+    def save_replay_buffer(self, path: str | os.PathLike) -> Path:
+        """Writes the online transitions, which agent.save keeps too, into a .safetensors file. Returns its path."""
+        return saving.save_replay(self, path)
+
+    def load_replay_buffer(self, path: str | os.PathLike) -> None:
+        """Puts them back. Raises FileNotFoundError, or CheckpointError for transitions of other dimensions."""
+        saving.load_replay(self, path)
 
     # Files ----------------------------------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ class CAR(SPOT):
         density = self.reference if reference and not self.warming else self.density
         rows = torch.as_tensor(observations, dtype=self.dtype, device=self.device)
         normalized = self.policy.normalize_observations(rows)
-        noise = self.acting.normal("density", density.sample_noise_like(normalized))
+        noise = self.predicting.normal("density", density.sample_noise_like(normalized))
         return self.policy.scale_actions(density.sample(normalized, noise)).to("cpu", torch.float32).numpy()
 
     def generators(self) -> dict[str, Draws]:

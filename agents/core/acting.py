@@ -20,11 +20,11 @@ def predict(agent: Learner, observation: np.ndarray, deterministic: bool, evalua
     policy = agent.policy
     candidates = rows.new_empty(*rows.shape[:-1], samples, policy.noise_size)
     if samples > 1 or policy.generative:
-        actions = policy.search(rows, agent.acting.normal("evaluation", candidates))
+        actions = policy.search(rows, agent.predicting.normal("evaluation", candidates))
     elif deterministic:
         actions = policy(rows)
     else:
-        actions = policy.sample(rows, agent.acting.normal("sample", candidates.squeeze(-2)))
+        actions = policy.sample(rows, agent.predicting.normal("sample", candidates.squeeze(-2)))
     result = actions.to("cpu", torch.float32).numpy().reshape(*observation.shape[:-1], agent.spec.action_size)
     if not np.isfinite(result).all():
         members = f" of members {members_of(result)}" if agent.lead else ""

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
@@ -30,7 +30,13 @@ from zoo.agents.core.window import Packed, table_of
 from zoo.policies import Policy, ResidualMLP
 
 Metrics = dict[str, Tensor]
+OURS = "zoo.agents."
 CHUNK = 100_000  # rows that the normaliser looks at in one go
+
+
+def paper(cls: type) -> type:
+    """The agent of this package that a class is, or the nearest one that a user's class comes from."""
+    return next((base for base in cls.__mro__ if base.__module__.startswith(OURS)), cls)
 
 
 class Learner(nn.Module):
@@ -73,7 +79,7 @@ class Learner(nn.Module):
         super().__init__()
         self.spec = dataset if isinstance(dataset, DataSpec) else DataSpec.of(dataset)
         loading = isinstance(dataset, DataSpec) and preset is None  # a checkpoint has its whole config
-        known = Preset(None, {}, ()) if loading else choose_preset(type(self).__name__, self.spec, preset)
+        known = Preset(None, {}, ()) if loading else choose_preset(paper(type(self)).__name__, self.spec, preset)
         self.config = self.Config.build(known.settings | (policy_kwargs or {}) | settings)
         self.config.check_population(population)
         self.seed = int(seed)
@@ -93,10 +99,11 @@ class Learner(nn.Module):
 
         self.hyper = self.config.tensors(self.device, dtype)
         self.layout = Layout(self.columns, self.spec.observation_size, self.spec.action_size)
-        streams = [int(state) for state in np.random.SeedSequence(seed).generate_state(4)]
+        streams = [int(state) for state in np.random.SeedSequence(seed).generate_state(5)]
         self.batches = Draws(streams[0], self.device)
         self.draws = Draws(streams[1], self.device)
-        self.acting = Draws(streams[2], self.device)
+        self.acting = Draws(streams[2], self.device)  # of exploration
+        self.predicting = Draws(streams[4], self.device)  # of predict alone: asking an agent changes nothing it learns
         self.updates = 0  # gradient steps, offline and online
         self.env_steps = 0  # environment steps seen online
         self.num_timesteps = 0  # offline gradient steps plus environment steps: the clock of callbacks and logs
@@ -106,6 +113,8 @@ class Learner(nn.Module):
         self.finite_at: int | None = None  # num_timesteps when all of it was last seen to be finite
         self.replay: Table | None = None
         self.episodes: deque[dict[str, float]] = deque(maxlen=100)  # the last online episodes, as Monitor tells them
+        self.successes: deque[float] = deque(maxlen=100)  # and whether they succeeded, where infos have "is_success"
+        self.dump: Callable[[], None] | None = None  # writes the log, while there is a training
         self._env: VecEnv | None = None
         self._logger: Logger | None = None
 
@@ -229,7 +238,16 @@ class Learner(nn.Module):
 
     def generators(self) -> dict[str, Draws]:
         """Every stream of random numbers, by the name it has in the checkpoint."""
-        return {"batches": self.batches, "draws": self.draws, "acting": self.acting}
+        return {"batches": self.batches, "draws": self.draws, "acting": self.acting, "predicting": self.predicting}
+
+    @contextmanager
+    def predicting_from(self, seed: int) -> Iterator[None]:
+        """Predictions draw from a stream of this seed, and the agent's own one stays where it is."""
+        before, self.predicting = self.predicting, Draws(seed, self.device)
+        try:
+            yield
+        finally:
+            self.predicting = before
 
     def new_table(self, capacity: int) -> Table:
         """An empty table for transitions."""

@@ -5,7 +5,7 @@ import re
 import sys
 
 from zoo.agents.core.divergence import check_agent
-from zoo.agents.core.learner import Learner
+from zoo.agents.core.learner import Learner, paper
 from zoo.export.description import Description
 
 SOURCE = re.compile(r"arXiv \d{4}\.\d{5}|OpenReview \w+")
@@ -36,7 +36,7 @@ def describe(agent: Learner) -> Description:
 
 def paper_of(agent: Learner) -> tuple[str | None, str | None]:
     """The first line of the agent's file and the first paper that it names."""
-    text = sys.modules[type(agent).__module__].__doc__
+    text = sys.modules[paper(type(agent)).__module__].__doc__
     if not text:
         return None, None
     source = SOURCE.search(text)

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from zoo.agents.core.divergence import check_agent
-from zoo.agents.core.learner import Learner
+from zoo.agents.core.learner import Learner, paper
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.files.checkpoint import CheckpointError, Tensors, check_tensors, read_checkpoint, write_checkpoint
+from zoo.export.files import write_whole
 
 LearnerType = TypeVar("LearnerType", bound=Learner)
 
+LATER = {"predicting"}  # streams that older checkpoints do not have
 EXTRA = "_extra_state"  # where torch's state_dict keeps what get_extra_state returns
 
 
@@ -49,7 +54,8 @@ def load_agent_tensors(agent: Learner, tensors: Tensors, path: str | os.PathLike
     extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
     agent.load_state_dict({**tensors["state"], **extra})
     for name, draws in agent.generators().items():
-        draws.set_state(tensors["rng"][name])
+        if name in tensors["rng"]:
+            draws.set_state(tensors["rng"][name])
     for name, optimizer in agent.optimizers.items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.get("optimizers", {}).items():
@@ -77,7 +83,12 @@ def expected_tensors(agent: Learner, found: Tensors) -> Tensors:
         for index, parameter in enumerate(optimizer.parameters)
         for key in ("step", "exp_avg", "exp_avg_sq")
     }
-    streams = {name: found.get("rng", {}).get(name, state) for name, state in own["rng"].items()}  # any device's
+    saved = found.get("rng", {})
+    streams = {
+        name: saved.get(name, state)  # any device's
+        for name, state in own["rng"].items()
+        if name in saved or name not in LATER
+    }
     expected = {"state": own["state"], "rng": streams, "optimizers": moments}
     if "replay" in found:
         rows, capacity = found["replay"].get("rows", ()), found["replay"].get("capacity", torch.zeros(()))
@@ -96,6 +107,8 @@ def save_agent(agent: Learner, path: str | os.PathLike) -> Path:
     extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}
     config = {
         "class": type(agent).__name__,
+        "module": type(agent).__module__,
+        "paper": paper(type(agent)).__name__,
         "seed": agent.seed,
         "population": agent.population,
         "dtype": str(agent.dtype).removeprefix("torch."),
@@ -106,6 +119,34 @@ def save_agent(agent: Learner, path: str | os.PathLike) -> Path:
         "counters": extra,
     }
     return write_checkpoint(path, config, agent_tensors(agent))
+
+
+def save_replay(agent: Learner, path: str | os.PathLike) -> Path:
+    """The online transitions in a .safetensors file, for load_replay. Raises ValueError if there are none."""
+    if agent.replay is None:
+        raise ValueError("there are no online transitions before finetune_online")
+    content = tensors_to_bytes({name: value.cpu() for name, value in agent_tensors(agent)["replay"].items()})
+    path = replay_path(path)
+    write_whole(path, content)
+    return path
+
+
+def load_replay(agent: Learner, path: str | os.PathLike) -> None:
+    """Raises FileNotFoundError, or CheckpointError for a file that is damaged or of another agent's rows."""
+    path = replay_path(path)
+    try:
+        saved = tensors_from_bytes(path.read_bytes())
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
+    check_tensors(path, "replay buffer", saved, expected_tensors(agent, {"replay": saved})["replay"])
+    agent.replay = agent.new_table(int(saved["capacity"]))
+    agent.replay.restore(saved["rows"], int(saved["next"]))
+
+
+def replay_path(path: str | os.PathLike) -> Path:
+    """Where the file is. Stable-Baselines3's callbacks ask for .pkl, which this is not."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name.removesuffix(".pkl") + ".safetensors")
 
 
 def load_agent(cls: type[LearnerType], path: str | os.PathLike, device: str | torch.device) -> LearnerType:

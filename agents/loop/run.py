@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -33,9 +34,13 @@ def running(
     bar = tqdm(total=total, unit="step", disable=not progress_bar, dynamic_ncols=True)
     with bar, interruptible() as interrupt, some_env(agent):
         run = Run(agent, init_callback(agent, callback), interrupt, bar, log_interval)
-        run.callback.on_training_start({"self": agent, "total_timesteps": agent.num_timesteps + total}, globals())
+        run.callback.on_training_start(begin_locals(agent, total, log_interval, progress_bar), globals())
         check_agent(agent)
-        yield run
+        agent.dump = run.log
+        try:
+            yield run
+        finally:
+            agent.dump = None
         check_agent(agent)
         run.callback.on_training_end()
     if interrupt.requested:
@@ -54,14 +59,18 @@ class Run:
         self.log_interval = log_interval
         self.logged = time.perf_counter()
         self.steps = 0
+        self.done = self.logged_done = 0  # steps, those of a preparation too
+        self.metrics: Metrics = {}
 
     def step(self, count: int, metrics: Metrics) -> bool:
         """Called after every step of the loop; False ends the loop."""
         self.steps += count
+        self.done += count
+        self.metrics = metrics
         go_on = self.callback.on_step()
         self.bar.update(count)
         if self.steps % self.log_interval < count:
-            self.log(metrics)
+            self.log()
         return go_on and not self.interrupt.requested
 
     def prepared(self) -> bool:
@@ -69,15 +78,17 @@ class Run:
 
         A callback that has on_preparation_step is told, such as SaveLatest.
         """
+        self.done += 1
         for callback in flat(self.callback):
             if hasattr(callback, "on_preparation_step"):
                 callback.on_preparation_step()
         return not self.interrupt.requested
 
-    def log(self, metrics: Metrics) -> None:
+    def log(self) -> None:
+        """Writes the log: every log_interval steps, and whenever a callback asks for it (Agent.dump_logs)."""
         check_agent(self.agent)
         logger, now = self.agent.logger, time.perf_counter()
-        values = {name: value.tolist() for name, value in metrics.items()}
+        values = {name: value.tolist() for name, value in self.metrics.items()}
         for name, value in values.items():
             logger.record(name, float(np.mean(value)))
             for index, member in enumerate(value) if isinstance(value, list) else ():
@@ -85,10 +96,12 @@ class Run:
         if self.agent.episodes:
             logger.record("rollout/ep_rew_mean", float(np.mean([e["r"] for e in self.agent.episodes])))
             logger.record("rollout/ep_len_mean", float(np.mean([e["l"] for e in self.agent.episodes])))
-        logger.record("time/steps_per_second", self.log_interval / max(now - self.logged, 1e-9))
+        if self.agent.successes:
+            logger.record("rollout/success_rate", float(np.mean(self.agent.successes)))
+        logger.record("time/steps_per_second", (self.done - self.logged_done) / max(now - self.logged, 1e-9))
         logger.record("time/total_timesteps", self.agent.num_timesteps)
         logger.dump(self.agent.num_timesteps)
-        self.logged = now
+        self.logged, self.logged_done = now, self.done
         losses = {name: float(np.mean(value)) for name, value in values.items() if name.endswith("/loss")}
         self.bar.set_postfix({name.removesuffix("/loss"): f"{value:.3g}" for name, value in losses.items()})
 
@@ -104,6 +117,21 @@ def some_env(agent: Learner) -> Iterator[None]:
         yield
     finally:
         agent._env = None
+
+
+def begin_locals(agent: Learner, total: int, log_interval: int, progress_bar: bool) -> dict[str, Any]:
+    """What SB3's callbacks look for in the loop's variables. Offline no episode ever ends."""
+    envs = agent.get_env().num_envs  # type: ignore[union-attr]
+    return {
+        "self": agent,
+        "total_timesteps": agent.num_timesteps + total,
+        "log_interval": log_interval,
+        "progress_bar": progress_bar,
+        "tb_log_name": type(agent).__name__,
+        "dones": np.zeros(envs, bool),
+        "rewards": np.zeros(envs),
+        "infos": [{} for _ in range(envs)],
+    }
 
 
 def init_callback(agent: Learner, callback: MaybeCallback) -> BaseCallback:

@@ -95,7 +95,9 @@ def finetune_online(
             agent.env_steps += env.num_envs
             agent.num_timesteps += env.num_envs
             agent.episodes.extend(filter(None, map(monitored, step.infos)))
-            run.callback.update_locals({"infos": step.infos, "dones": step.dones, "rewards": step.rewards})
+            agent.successes.extend(succeeded(step))
+            told = {"new_obs": obs.copy(), "actions": action.copy(), "rewards": step.rewards}
+            run.callback.update_locals(told | {"infos": step.infos, "dones": step.dones})
             run.callback.on_rollout_end()
             if agent.env_steps > config.learning_starts:
                 for _ in range(config.updates_per_step * env.num_envs):
@@ -116,7 +118,8 @@ def prepare(agent: Learner, table: Table, run: Run, log_interval: int, progress_
         metrics = engine.run("preparation", lambda: agent.prepare(table))
         agent.prepared += 1
         if agent.prepared % log_interval == 0:
-            run.log(metrics | {"time/preparation_steps": torch.tensor(agent.prepared)})
+            run.metrics = metrics | {"time/preparation_steps": torch.tensor(agent.prepared)}
+            run.log()
         if not run.prepared():
             return False
     return True
@@ -206,3 +209,9 @@ def monitored(info: Mapping[str, Any]) -> dict[str, float] | None:
     if not isinstance(episode, Mapping) or not all(isinstance(episode.get(k), numbers.Real) for k in ("r", "l")):
         return None
     return {"r": float(episode["r"]), "l": float(episode["l"])}
+
+
+def succeeded(step: Step) -> list[float]:
+    """Whether the episodes that have ended succeeded, of those whose info has a usable "is_success"."""
+    told = [info.get("is_success") for info, done in zip(step.infos, step.dones, strict=True) if done]
+    return [float(success) for success in told if isinstance(success, bool | np.bool_ | numbers.Real)]

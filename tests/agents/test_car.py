@@ -468,7 +468,7 @@ def test_a_density_acts_as_a_policy_inside_the_box(density):
 
 def test_in_the_warm_up_the_verifier_acts_for_the_reference():
     car = agent(warmup_steps=3)
-    car.acting = FixedDraws(density=9.0)  # latents of a half
+    car.predicting = FixedDraws(density=9.0)  # latents of a half
     for net, bias in ((car.density, 0.3), (car.reference, -0.7)):
         constant_(net.decoder, bias)
     # tanh(0.3) = 0.2913126 and tanh(-0.7) = -0.6043678 in the box of centre -0.5 and half range 1.5.

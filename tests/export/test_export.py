@@ -98,7 +98,7 @@ def test_policy_file_chooses_the_candidate_that_the_agent_chooses(exported, name
     agent, directory = exported(name, M)
     obs = observations(count)
     noise = np.random.default_rng(0).standard_normal((count, M, agent.policy.noise_size)).astype(np.float32)
-    monkeypatch.setattr(agent.acting, "normal", lambda name, like: torch.from_numpy(noise[:, -like.shape[1] :]))
+    monkeypatch.setattr(agent.predicting, "normal", lambda name, like: torch.from_numpy(noise[:, -like.shape[1] :]))
     expected, _ = agent.predict(obs, evaluation_samples=M)
     assert not same_actions(expected, agent.predict(obs, evaluation_samples=1)[0])  # the search does something
     assert same_actions(OnnxPolicy(directory).predict(obs, noise), expected)

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.wrappers import NormalizeReward
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
 
 import zoo
-from tests.support.data import BOX, OBS, ToyEnv, tiny, toy_dataset
+from tests.support.data import BOX, OBS, ToyEnv, assert_same_state, tiny, toy_dataset
 from zoo import TD3BC
 from zoo.agents.core.finite import NotFiniteError
 from zoo.cli.train import Train, train
-from zoo.evaluation.callbacks import Evaluation, read_curve
+from zoo.evaluation.callbacks import Evaluation, SaveLatest, read_curve
 from zoo.evaluation.rollouts import Evaluator, evaluate, evaluate_members, rollouts
 from zoo.evaluation.workers import EvaluationError
 
@@ -224,8 +226,9 @@ def test_the_callbacks_workers_end_with_the_training_and_write_the_same_curve(tm
     before = multiprocessing.active_children()
     agent.learn_offline(data, 5, callback=evaluation)
     assert multiprocessing.active_children() == before
-    again = tiny(TD3BC, data).learn_offline(data, 3)
-    assert [point.return_mean for point in read_curve(tmp_path / "curve.csv")] == [evaluate(again, Walk).mean()]
+    again = [tiny(TD3BC, data).learn_offline(data, steps) for steps in (3, 5)]  # the last step has one too
+    returns = [evaluate(agent, Walk).mean() for agent in again]
+    assert [point.return_mean for point in read_curve(tmp_path / "curve.csv")] == returns
 
 
 def test_a_training_that_an_error_ends_leaves_no_workers(tmp_path, monkeypatch):
@@ -334,3 +337,50 @@ def test_observations_far_outside_an_agents_data_are_told_of():
 
     with pytest.warns(UserWarning, match="far outside those of toy, .* dimension 1 is"):
         evaluate(tiny(TD3BC), Far, 3)
+
+
+SAMPLED = {"evaluation_samples": 4}
+
+
+def test_an_evaluation_has_random_numbers_of_its_own():
+    agent = tiny(TD3BC, **SAMPLED).learn_offline(toy_dataset(), 5)
+    first = evaluate(agent, Walk)
+    agent.predict(np.zeros(OBS))  # which draws
+    np.testing.assert_array_equal(evaluate(agent, Walk), first)
+    crowd = tiny(TD3BC, population=2, **SAMPLED)
+    np.testing.assert_array_equal(evaluate_members(crowd, Walk, 2), evaluate_members(crowd, Walk, 2))
+    other = tiny(TD3BC, **SAMPLED).learn_offline(toy_dataset(), 5)
+    predicted = agent.predict(np.ones(OBS))[0]
+    other.predict(np.zeros(OBS))
+    np.testing.assert_array_equal(predicted, other.predict(np.ones(OBS))[0])  # evaluations took nothing of it
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_how_often_is_evaluated_changes_nothing_that_is_learned(own, tmp_path):
+    data, agents = toy_dataset(), []
+    for every in (2, 5):
+        agent = tiny(TD3BC, data, **SAMPLED)
+        if own:
+            callback = Evaluation(Walk, every, tmp_path / f"{every}.csv")
+        else:
+            callback = EvalCallback(Monitor(ToyEnv()), eval_freq=every, n_eval_episodes=2, verbose=0)
+        agent.learn_offline(data, 6, callback).finetune_online(ToyEnv(), 9, callback, dataset=data)
+        agents.append(agent)
+    if not own:  # Stable-Baselines3's asks predict, whose stream has moved
+        agents[0].predicting = agents[1].predicting
+    assert_same_state(*agents)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_though_its_evaluations_draw(tmp_path):
+    data = toy_dataset()
+
+    def learn(agent, steps, path):
+        callbacks = [Evaluation(Walk, 2, path / "curve.csv"), SaveLatest(path / "latest.zip", 2)]
+        return agent.learn_offline(data, steps, callbacks)
+
+    straight = learn(tiny(TD3BC, data, **SAMPLED), 6, tmp_path / "straight")
+    learn(tiny(TD3BC, data, **SAMPLED), 3, tmp_path / "halves")
+    resumed = learn(TD3BC.load(tmp_path / "halves" / "latest.zip"), 3, tmp_path / "halves")
+    assert_same_state(straight, resumed)
+    curves = [{p.timesteps: p for p in read_curve(tmp_path / name / "curve.csv")} for name in ("straight", "halves")]
+    assert {step: curves[1][step] for step in (2, 4, 6)} == curves[0]

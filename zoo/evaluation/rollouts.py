@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -111,7 +111,8 @@ class Evaluator:
             actions = policy.predict(observations[running], **predict_kwargs)
             return np.asarray(actions[0] if isinstance(actions, tuple) else actions)
 
-        return self._play(predict, [seed + i for i in range(episodes)], spec_of(policy))
+        with own_stream(policy, seed):
+            return self._play(predict, [seed + i for i in range(episodes)], spec_of(policy))
 
     def evaluate_members(self, agent: Any, episodes: int = 10, seed: int = 100, **predict_kwargs: Any) -> np.ndarray:
         """The returns of a population of P, (P, episodes): all members' episodes side by side, one prediction a step.
@@ -126,7 +127,8 @@ class Evaluator:
             return actions.reshape(members * episodes, -1)[running]
 
         seeds = [seed + i for i in range(episodes)] * members
-        return self._play(predict, seeds, spec_of(agent)).returns.reshape(members, episodes)
+        with own_stream(agent, seed):
+            return self._play(predict, seeds, spec_of(agent)).returns.reshape(members, episodes)
 
     def _play(self, predict: Predict, seeds: list[int], spec: DataSpec | None) -> Rollouts:
         if not seeds:
@@ -139,6 +141,13 @@ class Evaluator:
         except BaseException:
             self.close()  # a worker may be in the middle of a step, whose answer nobody waits for now
             raise
+
+
+def own_stream(policy: Any, seed: int) -> AbstractContextManager[None]:
+    """Where an agent's predictions draw from a stream of this seed: an evaluation tells the same whenever it is made,
+    and changes nothing that is learned. Other policies keep their streams to themselves.
+    """
+    return policy.predicting_from(seed) if hasattr(policy, "predicting_from") else nullcontext()
 
 
 def spec_of(policy: Any) -> DataSpec | None:
