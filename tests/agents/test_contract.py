@@ -220,7 +220,7 @@ def test_predict_gives_float32_actions_inside_the_box_for_one_observation_or_a_b
 def test_predict_of_a_batch_is_that_of_its_rows_and_of_the_policy(cls, data):
     agent = tiny(cls, data).learn_offline(data, STEPS)
     policy, batch = agent.policy, observations(9)
-    agent.acting = FixedDraws(evaluation=0.5)  # only a generative actor draws
+    agent.predicting = FixedDraws(evaluation=0.5)  # only a generative actor draws
     noise = torch.full((9, 1, policy.noise_size), 0.5)
     rows = torch.from_numpy(batch)
     expected = policy.search(rows, noise) if policy.generative else policy(rows)
@@ -232,7 +232,7 @@ def test_predict_of_a_batch_is_that_of_its_rows_and_of_the_policy(cls, data):
 @EVERY
 def test_an_actor_that_is_not_generative_draws_nothing_unless_it_is_asked_to(cls, data):
     agent, batch = tiny(cls, data), observations(4)
-    agent.acting = FixedDraws()  # any draw is an error
+    agent.predicting = FixedDraws()  # any draw is an error
     if agent.policy.generative:
         with pytest.raises(KeyError, match="evaluation"):
             agent.predict(batch)
@@ -398,13 +398,13 @@ def test_a_member_saves_loads_and_acts_as_its_row_of_the_population(cls, data, t
     crowd = tiny(cls, data, population=3).learn_offline(data, STEPS)
     rows, batch = observations(3), observations(3, 4)
     saved = [crowd.member(i).save(tmp_path / f"member_{i}") for i in range(3)]
-    crowd.acting = FixedDraws(evaluation=0.5)  # the stream of a member is its own
+    crowd.predicting = FixedDraws(evaluation=0.5)  # the stream of a member is its own
     together, of_batch = crowd.predict(rows)[0], crowd.predict(batch)[0]
     assert (together.shape, of_batch.shape) == ((3, ACT), (3, 4, ACT))
     for i, path in enumerate(saved):
         member = cls.load(path)
         assert member.population is None
-        member.acting = crowd.acting
+        member.predicting = crowd.predicting
         np.testing.assert_allclose(member.predict(rows[i])[0], together[i], rtol=0.0, atol=1e-6)
         np.testing.assert_allclose(member.predict(batch[i])[0], of_batch[i], rtol=0.0, atol=1e-6)
         assert member.learn_offline(data, STEPS).updates == 2 * STEPS
