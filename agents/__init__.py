@@ -9,6 +9,8 @@ from zoo.agents.agent import Agent
 from zoo.agents.asac import ASAC, ASACConfig
 from zoo.agents.aspc import ASPC, ASPCConfig
 from zoo.agents.awac import AWAC, AWACConfig
+from zoo.agents.bc import BC, BCConfig
+from zoo.agents.calql import CalQL, CalQLConfig
 from zoo.agents.car import CAR, CARConfig
 from zoo.agents.core.batch import Batch
 from zoo.agents.core.learner import OURS
@@ -16,17 +18,21 @@ from zoo.agents.core.spec import DataSpec
 from zoo.agents.cql import CQL, CQLConfig
 from zoo.agents.cqlsa import CQLSA, CQLSAConfig
 from zoo.agents.diffusion_ql import DiffusionQL, DiffusionQLConfig
+from zoo.agents.edac import EDAC, EDACConfig
 from zoo.agents.files.checkpoint import CheckpointError, read_checkpoint
 from zoo.agents.fql import FQL, FQLConfig
 from zoo.agents.iql import IQL, IQLConfig
 from zoo.agents.pars import PARS, PARSConfig
 from zoo.agents.rebrac import ReBRAC, ReBRACConfig
+from zoo.agents.rlpd import RLPD, RLPDConfig
+from zoo.agents.sacn import SACN, SACNConfig
 from zoo.agents.spot import SPOT, SPOTConfig
 from zoo.agents.td3 import TD3, TD3Config
 from zoo.agents.td3bc import TD3BC, TD3BCConfig
 from zoo.agents.td3bcsa import TD3BCSA, TD3BCSAConfig
 
 AGENTS: dict[str, type[Agent]] = {
+    "BC": BC,
     "TD3": TD3,
     "TD3BC": TD3BC,
     "ReBRAC": ReBRAC,
@@ -42,6 +48,10 @@ AGENTS: dict[str, type[Agent]] = {
     "CQLSA": CQLSA,
     "DiffusionQL": DiffusionQL,
     "FQL": FQL,
+    "CalQL": CalQL,
+    "SACN": SACN,
+    "EDAC": EDAC,
+    "RLPD": RLPD,
 }
 
 
@@ -68,12 +78,16 @@ __all__ = [
     "ASAC",
     "ASPC",
     "AWAC",
+    "BC",
     "CAR",
     "CQL",
     "CQLSA",
+    "EDAC",
     "FQL",
     "IQL",
     "PARS",
+    "RLPD",
+    "SACN",
     "SPOT",
     "TD3",
     "TD3BC",
@@ -82,19 +96,25 @@ __all__ = [
     "ASPCConfig",
     "AWACConfig",
     "Agent",
+    "BCConfig",
     "Batch",
     "CARConfig",
     "CQLConfig",
     "CQLSAConfig",
+    "CalQL",
+    "CalQLConfig",
     "CheckpointError",
     "DataSpec",
     "DiffusionQL",
     "DiffusionQLConfig",
+    "EDACConfig",
     "FQLConfig",
     "IQLConfig",
     "PARSConfig",
+    "RLPDConfig",
     "ReBRAC",
     "ReBRACConfig",
+    "SACNConfig",
     "SPOTConfig",
     "TD3BCConfig",
     "TD3BCSAConfig",

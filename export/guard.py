@@ -117,6 +117,8 @@ def calibrate(
 
 def _check(policy: Policy, about: Description, dataset: Rows, quantile: float, rows: int) -> None:
     members = policy.critic.members
+    if not policy.has_critics:
+        raise ValueError(f"{about.agent} has no critics, and the guard is their disagreement")
     if members < 2:
         raise ValueError(
             f"{about.agent} has {members} critic, and one cannot disagree with itself; "

@@ -1,7 +1,7 @@
 """A trained agent as ONNX files: its policy traced once, cut into graphs and compared with torch.
 
 actor.onnx   obs (batch, O) -> actions (batch, A): the actor's own action; a generative one's at noise of zeros.
-critic.onnx  obs (batch, O), actions (batch, A) -> q (batch,): the critics' one opinion.
+critic.onnx  obs (batch, O), actions (batch, A) -> q (batch,): the critics' one opinion, where it has critics.
 policy.onnx  what agent.predict does. With evaluation samples: obs (batch, O), noise (batch, samples, N), standard
              normal -> actions (batch, A). With one it is the actor's graph; but a generative actor, which has no
              action without noise, takes it for one candidate too, and the critics are not in the graph. N is the
@@ -92,11 +92,15 @@ def export_onnx(
     samples = about.evaluation_samples if evaluation_samples is None else evaluation_samples
     if samples < 1:
         raise ValueError(f"evaluation_samples must be at least 1, got {samples}")
+    if samples > 1 and not policy.has_critics:
+        raise ValueError(f"{about.agent} has no critics to choose of {samples} candidates: give evaluation_samples=1")
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; export_onnx needs the name of a directory")
 
     searching = samples > 1 or policy.generative
     graphs = {"actor": ACTOR, "critic": CRITIC, "policy": SEARCH if searching else ACTOR}
+    if not policy.has_critics:
+        del graphs["critic"]
     policy = folded(policy).to("cpu", torch.float32).eval().requires_grad_(False)
     methods = Methods(policy, tuple(dict.fromkeys(graphs.values())))
     generator = torch.Generator().manual_seed(0)
@@ -283,9 +287,10 @@ def tied(policy: Policy, batch: Inputs, found: Tensor, expected: Tensor) -> Tens
 
 
 def golden_vectors(policy: Policy, graphs: dict[str, Graph], batch: Inputs) -> dict[str, Any]:
-    """The inputs obs, actions and noise (where M > 1), and torch's actor_actions, q and policy_actions."""
+    """The inputs obs, actions and noise that the graphs take, and torch's actor_actions, q and policy_actions."""
     used = {name for graph in graphs.values() for name in graph.inputs}
     vectors: dict[str, Any] = {name: batch[name].numpy() for name in batch if name in used}
-    for name, output in (("actor", "actor_actions"), ("critic", "q"), ("policy", "policy_actions")):
-        vectors[output] = call(policy, graphs[name], batch).numpy()
+    outputs = {"actor": "actor_actions", "critic": "q", "policy": "policy_actions"}
+    for name, graph in graphs.items():
+        vectors[outputs[name]] = call(policy, graph, batch).numpy()
     return vectors

@@ -2,7 +2,7 @@
 
 from zoo.policies.actor import DeterministicActor, GaussianActor, NormalActor
 from zoo.policies.coefficient import Coefficient
-from zoo.policies.critic import Critic, Pessimistic, Value, mean, minimum
+from zoo.policies.critic import Critic, NoCritic, Pessimistic, Value, mean, minimum
 from zoo.policies.density import ConditionalVAE, Density, GaussianDensity
 from zoo.policies.distributions import BoxNormal, TanhNormal
 from zoo.policies.generative import DiffusionActor, GenerativeActor, OneStepActor, VelocityField
@@ -24,6 +24,7 @@ __all__ = [
     "GenerativeActor",
     "LayerNorm",
     "Linear",
+    "NoCritic",
     "NormalActor",
     "OneStepActor",
     "Pessimistic",

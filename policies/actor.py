@@ -56,8 +56,6 @@ class GaussianActor(nn.Module):
     affine_log_std: initial scale and offset, both learned, of the MLP's log standard deviation; None: as it is.
     """
 
-    LOG_STD_RANGE = (-20.0, 2.0)
-
     def __init__(
         self,
         observation_size: int,
@@ -66,8 +64,10 @@ class GaussianActor(nn.Module):
         lead: Sequence[int] = (),
         affine_log_std: tuple[float, float] | None = None,
         network: Network = "mlp",
+        log_std_range: tuple[float, float] = (-20.0, 2.0),
     ):
         super().__init__()
+        self.log_std_range = log_std_range
         self.trunk = trunk(network, (observation_size, *hidden, 2 * action_size), lead)
         self.affine = affine_log_std is not None
         if affine_log_std is not None:
@@ -80,7 +80,7 @@ class GaussianActor(nn.Module):
         if self.affine:
             scale, offset = (p[..., None, None] for p in (self.log_std_scale, self.log_std_offset))
             log_std = scale * log_std + offset
-        return TanhNormal(mean, log_std.clamp(*self.LOG_STD_RANGE))
+        return TanhNormal(mean, log_std.clamp(*self.log_std_range))
 
     def forward(self, observations: Tensor) -> Tensor:
         """The mode, (..., B, A)."""

@@ -73,6 +73,20 @@ class Critic(nn.Module):
         return self(repeated.flatten(-3, -2), actions.flatten(-3, -2)).unflatten(-1, actions.shape[-3:-1])
 
 
+class NoCritic(Critic):
+    """In the place of critics where an agent learns without any: it has no opinion."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.members = 0
+
+    def forward(self, observations: Tensor, actions: Tensor, members: Members = None) -> Tensor:
+        raise ValueError(
+            "this policy learned without critics: nothing values its actions, and none can choose among candidates "
+            "(evaluation_samples=1)"
+        )
+
+
 class Value(nn.Module):
     """A state-value function."""
 

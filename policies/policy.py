@@ -60,6 +60,10 @@ class Policy(nn.Module):
         """N, how many standard normal numbers make one candidate."""
         return self.actor.noise_size if isinstance(self.actor, GenerativeActor) else self.action_center.shape[-1]
 
+    @property
+    def has_critics(self) -> bool:
+        return self.critic.members > 0
+
     def normalize_observations(self, observations: Tensor) -> Tensor:
         return (observations - self.observation_mean) / self.observation_std
 

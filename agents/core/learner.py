@@ -56,6 +56,7 @@ class Learner(nn.Module):
     Config: ClassVar[type[AgentConfig]]
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     uncapturable: ClassVar[str | None] = None  # why a GPU cannot record gradient_step, where it cannot
+    offline_only: ClassVar[str | None] = None  # why it cannot be fine-tuned online, where it cannot
 
     policy: Policy
     optimizers: dict[str, Adam]

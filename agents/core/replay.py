@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.agents.core.batch import CHOSEN, Batch
@@ -121,7 +122,12 @@ def starting_rows(config: AgentConfig, dataset: Dataset) -> Tensor:
     """Rows of the whole dataset ("all"), or of its part_episodes episodes of highest return ("part")."""
     if config.online_buffer == "all":
         return torch.arange(len(dataset))
+    return torch.from_numpy(best_episodes(dataset, config.part_episodes))
+
+
+def best_episodes(dataset: Dataset, count: int) -> NDArray[np.int64]:
+    """Indices of the rows of the `count` episodes of highest return, the earlier one of equals, in the data's order."""
     episodes = dataset.column("episode_ids")
     returns = np.bincount(episodes, weights=dataset.column("rewards").astype(np.float64))
-    best = np.argsort(-returns, kind="stable")[: config.part_episodes]
-    return torch.from_numpy(np.flatnonzero(np.isin(episodes, best)))
+    best = np.argsort(-returns, kind="stable")[:count]
+    return np.flatnonzero(np.isin(episodes, best))

@@ -53,6 +53,8 @@ def finetune_online(
     log_interval: int,
     progress_bar: bool,
 ) -> None:
+    if agent.offline_only is not None:
+        raise ValueError(f"{type(agent).__name__} {agent.offline_only}")
     env = agent.get_env()
     if env is None:
         raise ValueError("fine-tuning needs an environment: finetune_online(env, ...), or agent.set_env(env) before")

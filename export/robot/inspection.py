@@ -17,7 +17,7 @@ import onnxruntime
 from .runtime import OnnxPolicy, PolicyFileError, measure, open_session
 
 TOLERANCE = 1e-5  # of golden vectors, as at export: in half boxes for actions, in 1 + max|q| for q
-FILES = ("actor.onnx", "critic.onnx", "policy.onnx", "golden.npz")  # those without which nothing can be verified
+FILES = ("actor.onnx", "policy.onnx", "golden.npz")  # those without which nothing can be verified
 UNHASHED = ("contract.json", "CARD.md")
 OF_A_FILE = ("graph", "inputs", "outputs")  # metadata that the contract does not have
 QUANTILES = (0.5, 0.99, 0.999)
@@ -80,7 +80,8 @@ def check_files(directory: Path, contract: dict[str, Any]) -> Iterator[Finding]:
 def check_golden(directory: Path, contract: dict[str, Any], providers: str) -> Iterator[Finding]:
     """The golden inputs through every file, against torch's outputs."""
     golden = read_golden(directory)
-    session, provider = open_session(directory / "critic.onnx", providers, 1)
+    if "q" in golden:  # a policy that learned without critics has none
+        session, provider = open_session(directory / "critic.onnx", providers, 1)
 
     def q_of(actions: np.ndarray) -> np.ndarray:
         try:
@@ -89,8 +90,9 @@ def check_golden(directory: Path, contract: dict[str, Any], providers: str) -> I
             raise PolicyFileError(f"critic.onnx cannot be run on golden.npz: {error}") from error
         return values
 
-    q, expected = q_of(golden["actions"]), golden["q"]
-    yield compared("critic.onnx", np.abs(q - expected) / (1 + np.abs(expected).max()), provider)
+    if "q" in golden:
+        q, expected = q_of(golden["actions"]), golden["q"]
+        yield compared("critic.onnx", np.abs(q - expected) / (1 + np.abs(expected).max()), provider)
     for name, noise in (("actor", None), ("policy", golden.get("noise"))):
         policy = OnnxPolicy(directory / f"{name}.onnx", providers)
         own = {key: value for key, value in policy.metadata.items() if key not in OF_A_FILE}
@@ -145,7 +147,7 @@ def read_golden(directory: Path) -> dict[str, np.ndarray]:
             golden = dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise PolicyFileError(f"{path} cannot be read ({error}); use another copy of the bundle") from error
-    if missing := {"obs", "actions", "q", "actor_actions", "policy_actions"} - golden.keys():
+    if missing := {"obs", "actor_actions", "policy_actions"} - golden.keys():
         raise PolicyFileError(f"{path} lacks {', '.join(sorted(missing))}; use another copy of the bundle")
     return golden
 

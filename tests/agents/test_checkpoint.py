@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load as tensors_of
 from stable_baselines3.common.callbacks import BaseCallback
 
-from tests.support.data import ToyEnv, assert_same_state, prepared, tiny, toy_dataset
+from tests.support.data import LEARNING_ONLINE, ToyEnv, assert_same_state, prepared, tiny, toy_dataset
 from zoo.agents import AGENTS, TD3BC, CheckpointError, load
 from zoo.agents.files.checkpoint import read_checkpoint, write_checkpoint
 
@@ -256,8 +256,10 @@ def interrupt_at(step: int):
     return callback
 
 
-@EVERY
-@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize(
+    ("cls", "online"),
+    [*((cls, False) for cls in AGENTS.values()), *((cls, True) for cls in LEARNING_ONLINE.values())],
+)
 def test_ctrl_c_finishes_the_step_saves_and_gives_the_handler_back(cls, online, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)

@@ -24,25 +24,30 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 from tests.support.data import (
     ACT,
     BOX,
+    LEARNING_ONLINE,
     LENGTH,
     OBS,
+    WITH_CRITICS,
     FixedDraws,
     MemberOf,
     Recorder,
     ToyEnv,
     assert_same_state,
+    candidates,
     changed,
     prepared,
     state,
     tiny,
     toy_dataset,
 )
-from zoo.agents import AGENTS, Agent, load
+from zoo.agents import AGENTS, BC, Agent, CalQL, load
 from zoo.datasets.dataset import OfflineDataset
 
 STEPS = 5  # odd, so that a resumed run begins between two delayed updates
 ONLINE = {"updates_per_step": 2}
 EVERY = pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
+EVERY_ONLINE = pytest.mark.parametrize("cls", LEARNING_ONLINE.values(), ids=LEARNING_ONLINE)
+EVERY_WITH_CRITICS = pytest.mark.parametrize("cls", WITH_CRITICS.values(), ids=WITH_CRITICS)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def observations(*shape: int) -> np.ndarray:
 def test_building_and_learning_leave_the_global_generators_alone(cls, data):
     torch.manual_seed(1), np.random.seed(1), random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    tiny(cls, data).learn_offline(data, 2).predict(observations(), evaluation_samples=3)
+    tiny(cls, data).learn_offline(data, 2).predict(observations(), evaluation_samples=candidates(cls, 3))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
     assert random.getstate() == before[2]
@@ -95,7 +100,7 @@ def test_members_of_a_population_start_apart(cls, data):
 
 @EVERY
 def test_learn_offline_moves_every_parameter_and_keeps_the_normaliser_and_the_box(cls, data):
-    agent = tiny(cls, data, tau=0.5)
+    agent = tiny(cls, data, **({"tau": 0.5} if cls in WITH_CRITICS.values() else {}))
     before = state(agent)
     assert agent.learn_offline(data, 6) is agent
     buffers = {f"state/{name}" for name, _ in agent.policy.named_buffers(prefix="policy")}
@@ -104,7 +109,7 @@ def test_learn_offline_moves_every_parameter_and_keeps_the_normaliser_and_the_bo
     assert (agent.updates, agent.env_steps, agent.num_timesteps) == (6, 0, 6)
 
 
-@EVERY
+@EVERY_ONLINE
 def test_online_transitions_hold_true_successors_and_time_limits_are_no_terminations(cls, data):
     agent = prepared(cls, data, **ONLINE)
     agent.finetune_online(ToyEnv(), 2 * LENGTH + 3, dataset=data)
@@ -121,7 +126,7 @@ def test_online_transitions_hold_true_successors_and_time_limits_are_no_terminat
     assert (agent.env_steps, agent.num_timesteps, agent.updates) == (17, 17, 34)
 
 
-@EVERY
+@EVERY_ONLINE
 def test_two_environments_at_once_count_and_store_both(cls, data):
     agent = prepared(cls, data, **ONLINE)
     agent.finetune_online(DummyVecEnv([ToyEnv, ToyEnv]), 2 * LENGTH, dataset=data)
@@ -131,7 +136,7 @@ def test_two_environments_at_once_count_and_store_both(cls, data):
     assert (agent.env_steps, agent.updates) == (14, 28)
 
 
-@EVERY
+@EVERY_ONLINE
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_online_batches_may_be_all_online_or_all_offline(cls, data, ratio):
     agent = prepared(cls, data, offline_ratio=ratio, **ONLINE)
@@ -139,7 +144,7 @@ def test_online_batches_may_be_all_online_or_all_offline(cls, data, ratio):
     assert agent.updates == 6
 
 
-@EVERY
+@EVERY_ONLINE
 def test_finetuning_without_what_it_needs_says_what_to_give(cls, data):
     with pytest.raises(ValueError, match="needs an environment"):
         tiny(cls, data).finetune_online(None, 1, dataset=data)
@@ -147,6 +152,18 @@ def test_finetuning_without_what_it_needs_says_what_to_give(cls, data):
         prepared(cls, data, offline_ratio=0.5).finetune_online(ToyEnv(), 1)
     with pytest.raises(ValueError, match=r"one by one: agent.member\(i\)"):
         tiny(cls, data, population=2).finetune_online(ToyEnv(), 1, dataset=data)
+
+
+def test_an_agent_that_learns_from_data_alone_refuses_to_go_online_and_names_others(data):
+    with pytest.raises(ValueError, match=r"BC clones data, .* train TD3BC, AWAC or IQL"):
+        tiny(BC, data).finetune_online(ToyEnv(), 1, dataset=data)
+
+
+def test_an_agent_without_critics_refuses_candidates(data):
+    with pytest.raises(ValueError, match="evaluation_samples must be 1, got 4"):
+        BC(data, evaluation_samples=4)
+    with pytest.raises(ValueError, match=r"learned without critics.*evaluation_samples=1"):
+        tiny(BC, data).predict(observations(), evaluation_samples=4)
 
 
 # Checkpoints
@@ -163,7 +180,7 @@ def test_offline_learning_resumes_bit_for_bit(cls, data, population, tmp_path):
     assert_same_state(straight, resumed.learn_offline(data, STEPS))
 
 
-@EVERY
+@EVERY_ONLINE
 def test_online_learning_resumes_bit_for_bit(cls, data, tmp_path):
     def begin() -> Agent:
         return tiny(cls, data, **ONLINE).learn_offline(data, STEPS).finetune_online(ToyEnv(), LENGTH + 2, dataset=data)
@@ -174,7 +191,7 @@ def test_online_learning_resumes_bit_for_bit(cls, data, tmp_path):
     assert_same_state(straight, resumed)
 
 
-@EVERY
+@EVERY_ONLINE
 def test_a_full_replay_table_resumes_where_it_was(cls, data, tmp_path):
     agent = prepared(cls, data, buffer_size=5, **ONLINE).finetune_online(ToyEnv(), 7, dataset=data)
     resumed = cls.load(agent.save(tmp_path / "full"))
@@ -187,7 +204,9 @@ def test_a_full_replay_table_resumes_where_it_was(cls, data, tmp_path):
 
 @EVERY
 def test_a_loaded_agent_acts_as_the_saved_one(cls, data, tmp_path):
-    agent = tiny(cls, data, evaluation_samples=4, normalize_observations=True).learn_offline(data, STEPS)
+    agent = tiny(cls, data, evaluation_samples=candidates(cls, 4), normalize_observations=True).learn_offline(
+        data, STEPS
+    )
     path, batch = agent.save(tmp_path / "agent"), observations(9)
     action = agent.predict(batch)[0]
     for loaded in (cls.load(path), load(path)):
@@ -210,7 +229,7 @@ def test_predict_gives_float32_actions_inside_the_box_for_one_observation_or_a_b
     agent = tiny(cls, data)
     for shape in ((), (1,), (9,)):
         far = 1e4 * observations(*shape)  # saturates the tanh: the box's edge itself
-        action, hidden = agent.predict(far, deterministic=deterministic, evaluation_samples=samples)
+        action, hidden = agent.predict(far, deterministic=deterministic, evaluation_samples=candidates(cls, samples))
         assert (action.shape, action.dtype, hidden) == ((*shape, ACT), np.float32, None)
         assert (action >= BOX.low).all()
         assert (action <= BOX.high).all()
@@ -283,7 +302,7 @@ def test_predict_of_diverged_networks_raises_instead_of_returning_nan(cls, data)
         agent.predict(observations())
 
 
-@EVERY
+@EVERY_WITH_CRITICS
 def test_evaluation_sampling_is_the_configs_and_a_call_overrides_it(cls, data):
     batch = observations(20)
 
@@ -299,7 +318,7 @@ def test_evaluation_sampling_is_the_configs_and_a_call_overrides_it(cls, data):
         actions(1, 0)
 
 
-@EVERY
+@EVERY_WITH_CRITICS
 def test_of_many_candidates_the_critics_like_the_chosen_better_than_of_one_draw(cls, data):
     agent = tiny(cls, data).learn_offline(data, 20)
     batch = observations(200)
@@ -333,8 +352,8 @@ def test_policy_kwargs_are_settings(cls, data):
         ({"offline_ratio": 1.5}, ValueError, r"offline_ratio must be in \[0.0, 1.0\], got 1.5"),
         ({"offline_ratio": float("nan")}, TypeError, "offline_ratio must be a finite number"),
         ({"precision": "fp8"}, ValueError, "'fp32' or 'bf16', got 'fp8'"),
-        ({"gamma": (0.9, 0.99, 0.5), "population": 2}, ValueError, "gamma has 3 values for a population of 2"),
-        ({"gamma": (0.9, 0.99)}, ValueError, "is a sweep; give population=2"),
+        ({"actor_lr": (0.1, 0.2, 0.3), "population": 2}, ValueError, "actor_lr has 3 values for a population of 2"),
+        ({"actor_lr": (0.1, 0.2)}, ValueError, "is a sweep; give population=2"),
         ({"batch_size": (16, 32), "population": 2}, TypeError, "batch_size is one value for the whole population"),
     ],
 )
@@ -349,7 +368,8 @@ def test_settings_that_cannot_be_are_refused_in_words(cls, data, settings, error
 def sweepable(cls: type[Agent]) -> list[str]:
     """Fields with a number by default that may be one value for each member."""
     fields = [f for f in dataclasses.fields(cls.Config) if "tuple[float" in str(f.type) and f.default is not None]
-    return ["nothing", *(field.name for field in fields)]
+    alike = {"gamma", "reward_scale", "reward_shift"} if cls is CalQL else set()  # its floor is one for all members
+    return ["nothing", *(field.name for field in fields if field.name not in alike)]
 
 
 def sweep(cls: type[Agent], field: str) -> dict[str, tuple[float, float]]:
@@ -448,7 +468,7 @@ def test_sb3_evaluate_policy_rolls_an_agent_out(cls, data):
     assert all(np.isfinite(rewards))
 
 
-@EVERY
+@EVERY_ONLINE
 @pytest.mark.parametrize("online", [False, True])
 def test_sb3_callbacks_evaluate_save_and_stop(cls, data, online, tmp_path):
     def learn(agent: Agent, steps: int, callback) -> None:
@@ -508,7 +528,7 @@ def test_an_environment_that_does_not_fit_is_refused(cls, data, env, message):
     assert agent.get_env() is None
 
 
-@EVERY
+@EVERY_ONLINE
 def test_data_of_another_action_box_are_refused_offline_and_online(cls, data):
     other = OfflineDataset.from_arrays(
         observations=np.zeros((4, OBS)),
@@ -559,7 +579,7 @@ def test_tensorboard_log_gets_csv_and_tensorboard_files_with_every_loss_in_every
     assert Path(tmp_path / f"{cls.__name__}_2" / "progress.csv").exists()
 
 
-@EVERY
+@EVERY_ONLINE
 def test_online_log_has_the_returns_of_finished_episodes(cls, data, tmp_path):
     agent = prepared(cls, data, tensorboard_log=str(tmp_path), **ONLINE)
     agent.finetune_online(ToyEnv(), 2 * LENGTH, log_interval=LENGTH, dataset=data)

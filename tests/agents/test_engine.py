@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.support.data import ToyEnv, assert_same_state, tiny, toy_dataset
+from tests.support.data import LEARNING_ONLINE, ToyEnv, assert_same_state, tiny, toy_dataset
 from tests.support.tape import Tape
 from zoo.agents import AGENTS, CQL, TD3, TD3BC, Agent, car
 from zoo.agents.core import learner
@@ -22,7 +22,7 @@ VARIANTS = {
     "plain": {},
     "phases": {"warmup_steps": 50, "n_interval": 20, "alpha_interval": 5, "policy_delay": 3},
     "schedules": {"cosine_steps": 60, "alpha_lr_steps": 60},
-    "population": {"population": 2, "actor_lr": (1e-2, 1e-3), "gamma": (0.9, 0.99)},
+    "population": {"population": 2, "actor_lr": (1e-2, 1e-3), "tau": (0.005, 0.05)},
     "residual": {"critic_network": "residual", "critic_norm": "none"},
     "measured": {"eps_ood": None, "warmup_steps": 90},
 }
@@ -65,7 +65,7 @@ def test_a_recorded_update_is_the_update(cls, variant):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
-@EVERY
+@pytest.mark.parametrize("cls", LEARNING_ONLINE.values(), ids=LEARNING_ONLINE)
 def test_a_whole_run_offline_and_online_is_the_same_recorded(cls, monkeypatch):
     data, tapes, agents = toy_dataset(), [], []
 

@@ -84,8 +84,8 @@ def test_a_dataset_without_a_preset_gets_the_defaults():
     assert load_preset("NoSuchAgent", "hopper-medium-v2") == {}
 
 
-# ASPC has one setting for all data: its defaults.
-@pytest.mark.parametrize("cls", [cls for name, cls in AGENTS.items() if name != "ASPC"])
+# ASPC and BC have one setting for all data: their defaults.
+@pytest.mark.parametrize("cls", [cls for name, cls in AGENTS.items() if name not in ("ASPC", "BC")])
 def test_every_table_of_every_preset_file_builds_a_config(cls):
     tables = tomllib.loads((PRESETS / f"{cls.__name__.lower()}.toml").read_text())
     assert tables

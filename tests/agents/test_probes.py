@@ -4,18 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.data import ACT, BOX, HIGH, LOW, OBS, tiny
-from zoo.agents import AGENTS, Agent
+from tests.support.data import ACT, BOX, HIGH, LOW, OBS, WITH_CRITICS, tiny
+from zoo.agents import Agent
 from zoo.datasets.dataset import OfflineDataset
 
-EVERY = pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
+EVERY = pytest.mark.parametrize("cls", WITH_CRITICS.values(), ids=WITH_CRITICS)
 ROWS, UPDATES = 256, 400
 FAST = {"batch_size": 64, "tau": 0.2, "policy_delay": 1, "target_delay": 1}
 FAST |= dict.fromkeys(("actor_lr", "critic_lr", "value_lr"), 3e-3)
+CALM = {"backup_entropy": False, "alpha_lr": 0.1}  # entropy would show in the values, and outweigh small rewards
 OWN = {
     "PARS": {"reward_scale": 2.0, "alpha": 1e-4},  # the paper's scales need the paper's number of updates
     # Its equal biases make every unit the same at an observation of zeros, and they die together.
     "CQL": {"cql_alpha": 1e-3, "entropy_weight": 0.1},  # pessimism and entropy would show in the values
+    "CalQL": {"cql_alpha": 1e-3, "entropy_weight": 0.1},
+    "SACN": {"normalize_observations": True} | CALM,
+    "EDAC": {"normalize_observations": True, "eta": 1e-3} | CALM,  # of rewards up to 1
+    "RLPD": {"critic_norm": "none"} | CALM,
     "CQLSA": {"cql_alpha": 1e-3, "entropy_weight": 0.1, "critic_norm": "none"},
     "AWAC": {"temperature": 0.05},  # of rewards up to 1
     "ASAC": {"temperature": 0.05},

@@ -68,7 +68,9 @@ def whole_of(agent, samples, stated, scores):
 
 
 def make(name: str = "TD3BC"):
-    agent = AGENTS[name](SPEC, seed=1, policy_kwargs={"actor_hidden": (8,), "critic_hidden": (8,)})
+    known = AGENTS[name].Config.names()
+    small = {field: (8,) for field in ("actor_hidden", "critic_hidden") if field in known}
+    agent = AGENTS[name](SPEC, seed=1, policy_kwargs=small)
     generator = torch.Generator().manual_seed(0)
     for parameter in agent.policy.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.support.data import WITH_CRITICS, candidates, toy_dataset
 from tests.support.paths import ROOT
 from zoo.agents import AGENTS, TD3BC, Agent, DataSpec
 from zoo.export import onnx as exporter
@@ -28,7 +29,9 @@ SPEC = DataSpec("probe-v0", None, OBS, LOW, HIGH, 100, 0.0, 1.0, {"source": "rec
 
 def make(name: str, **settings) -> Agent:
     """A tiny agent with random weights everywhere and a normaliser that matters."""
-    agent = AGENTS[name](SPEC, seed=1, policy_kwargs={"actor_hidden": (16,), "critic_hidden": (16,)}, **settings)
+    known = AGENTS[name].Config.names()
+    small = {field: (16,) for field in ("actor_hidden", "critic_hidden") if field in known}
+    agent = AGENTS[name](SPEC, seed=1, policy_kwargs=small, **settings)
     generator = torch.Generator().manual_seed(0)
     for parameter in agent.policy.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -83,7 +86,7 @@ def test_with_one_sample_the_policy_file_is_the_actor(exported, count):
 @pytest.mark.parametrize("count", [1, 7])
 @pytest.mark.parametrize("name", AGENTS)
 def test_actor_file_gives_the_action_of_the_agent(exported, name, count):
-    agent, directory = exported(name, M)
+    agent, directory = exported(name, candidates(AGENTS[name], M))
     obs = observations(count)
     found = OnnxPolicy(directory / "actor.onnx").predict(obs)
     expected = agent.policy(torch.from_numpy(obs)).detach().numpy()  # a generative actor's, too
@@ -93,7 +96,7 @@ def test_actor_file_gives_the_action_of_the_agent(exported, name, count):
 
 
 @pytest.mark.parametrize("count", [1, 7])
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", WITH_CRITICS)
 def test_policy_file_chooses_the_candidate_that_the_agent_chooses(exported, name, count, monkeypatch):
     agent, directory = exported(name, M)
     obs = observations(count)
@@ -105,7 +108,7 @@ def test_policy_file_chooses_the_candidate_that_the_agent_chooses(exported, name
 
 
 @pytest.mark.parametrize("samples", [2, 50])
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", WITH_CRITICS)
 def test_policy_file_takes_any_number_of_candidates(exported, name, samples):
     agent, directory = exported(name, M)
     obs = observations(3)
@@ -142,7 +145,7 @@ def test_a_generative_policy_takes_noise_for_its_one_candidate_and_holds_no_crit
 
 
 @pytest.mark.parametrize("count", [1, 7])
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", WITH_CRITICS)
 def test_critic_file_takes_actions_in_units_of_the_environment(exported, name, count):
     agent, directory = exported(name, M)
     obs = observations(count)
@@ -152,6 +155,17 @@ def test_critic_file_takes_actions_in_units_of_the_environment(exported, name, c
     unit = 2.0 * (torch.from_numpy(actions) - torch.tensor(LOW)) / (torch.tensor(HIGH) - torch.tensor(LOW)) - 1.0
     q = agent.policy.aggregate(agent.policy.critic(states, unit)).detach().numpy()
     np.testing.assert_allclose(run_critic(directory, obs, actions), q, rtol=1e-5, atol=1e-5)
+
+
+def test_a_policy_without_critics_has_a_bundle_without_them_that_verifies(exported, tmp_path):
+    agent, directory = exported("BC", 1)
+    assert sorted(path.name for path in directory.iterdir()) == [name for name in FILES if name != "critic.onnx"]
+    assert "critic.onnx" not in (directory / "CARD.md").read_text()
+    assert not any(finding.bad for finding in verify(directory))
+    with pytest.raises(ValueError, match="BC has no critics to choose of 4 candidates"):
+        agent.export_onnx(tmp_path / "deploy", 4)
+    with pytest.raises(ValueError, match="BC has no critics, and the guard is their disagreement"):
+        agent.write_guard(toy_dataset(), tmp_path)
 
 
 @pytest.mark.parametrize(("name", "samples"), [("TD3BC", 1), ("PARS", M)])

@@ -6,12 +6,21 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from zoo.agents import Agent, Batch
+from zoo.agents import AGENTS, Agent, Batch
 from zoo.agents.core.draws import Draws
 from zoo.agents.core.replay import Table
 from zoo.agents.files.saving import agent_tensors
 from zoo.datasets.dataset import OfflineDataset
 from zoo.policies import MLP
+
+WITH_CRITICS = {name: cls for name, cls in AGENTS.items() if "critic_hidden" in cls.Config.names()}
+LEARNING_ONLINE = {name: cls for name, cls in AGENTS.items() if cls.offline_only is None}
+
+
+def candidates(cls: type[Agent], count: int) -> int:
+    """Candidates for the critics to choose from, where an agent has any."""
+    return count if cls in WITH_CRITICS.values() else 1
+
 
 OBS, ACT, LENGTH = 3, 2, 7
 # Not the unit box, so that a forgotten scale or shift shows. Centre (-0.5, 0.25), half range (1.5, 0.25).
