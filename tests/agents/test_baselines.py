@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.support.data import ACT, OBS, FixedDraws, ToyEnv, constant_, tiny, toy_batch, toy_dataset
 from zoo.agents import BC, EDAC, RLPD, SACN, CalQL
+from zoo.agents.core.presets import load_preset
 from zoo.agents.core.replay import Table
 from zoo.agents.edac import similarity_of
 from zoo.datasets.dataset import OfflineDataset
@@ -217,5 +218,5 @@ def test_cal_ql_is_cql_with_a_floor_and_refuses_to_be_without():
     assert "floor" in agent.columns
     with pytest.raises(ValueError, match='return_floor="dense" or "sparse", or use CQL'):
         tiny(CalQL, return_floor="none")
-    maze = CalQL(toy_dataset(name="antmaze-large-play-v2"), critic_hidden=(4,), actor_hidden=(4,))
-    assert (maze.config.return_floor, maze.config.target_gap, maze.config.reward_shift) == ("sparse", 0.8, -5.0)
+    maze = CalQL.Config.build(load_preset("CalQL", "antmaze-large-play-v2"))
+    assert (maze.return_floor, maze.target_gap, maze.reward_shift) == ("sparse", 0.8, -5.0)

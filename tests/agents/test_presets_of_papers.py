@@ -74,12 +74,6 @@ UNREAD = {
         "benchmarks.md 11": 1,
         "benchmarks.md 12": 1,
     },
-    "agents that are not here": {
-        "base_algorithms.md 9": 1,
-    },
-}
-ABSENT = {  # the agents of those tables, under every name that they may come with
-    "base_algorithms.md 9": ("SACN", "EDAC"),
 }
 
 # Where two tables disagree, or the paper and its code do: (section, agent, dataset, field), and why the preset differs.
@@ -185,12 +179,6 @@ def preset_settings() -> Iterator[tuple[str, str | None, str, str]]:
                 yield from ((agent, name, dataset, field) for dataset in own for field in own[dataset])
             elif "-" in name:
                 yield from ((agent, None, name, field) for field in load_preset(agent, name))
-
-
-def test_no_agent_is_here_whose_tables_are_not_read():
-    for section, names in ABSENT.items():
-        come = set(names) & set(AGENTS)
-        assert not come, f"{come} has come: give {section} a reader"
 
 
 # The reading itself ---------------------------------------------------------------------------------------------------

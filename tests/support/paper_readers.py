@@ -343,7 +343,30 @@ def iql_families(table: Table) -> Iterator[Claim]:
         yield from reward_claims("IQL", datasets, "raw" if scaled else form)
 
 
+def ensembles(table: Table) -> Iterator[Claim]:
+    """How many critics SAC-N and EDAC have, and the weight of EDAC's diversity."""
+    for name, counts, pairs in columns(table, "", "SAC-N N", "EDAC (N, eta)"):
+        datasets = ensemble_datasets(name)
+        numbers = [int(count) for count in counts.split("/")]
+        found = [(int(n), float(eta)) for n, eta in re.findall(r"\((\d+),([\d.]+)\)", pairs)]
+        for i, dataset in enumerate(datasets):
+            yield from claims("SACN", [dataset], n_critics=numbers[i % len(numbers)])
+            n, eta = found[i % len(found)]
+            yield from claims("EDAC", [dataset], n_critics=n, eta=eta)
+
+
+def ensemble_datasets(cell: str) -> list[str]:
+    if cell in ("antmaze", "maze2d"):
+        return FAMILIES[cell]
+    names, _, kinds = cell.partition(" ")
+    if "/" in kinds:  # "hopper m / m-r / m-e", "pen human/cloned/expert"
+        long = {"m": "medium", "m-r": "medium-replay", "m-e": "medium-expert"}
+        return [f"{names}-{long.get(kind.strip(), kind.strip())}" for kind in kinds.split("/")]
+    return [hand for hand in HANDS if hand.split("-")[0] in cell.split(", ")]
+
+
 COMPARED = {"TD3+BC": "TD3BC", "ReBRAC": "ReBRAC", "CQL": "CQL", "AWAC": "AWAC", "IQL": "IQL"}
+COMPARED |= {"EDAC": "EDAC", "RLPD": "RLPD"}
 FORMULAS = (
     "BC / penalty reduction",
     "Q in the actor loss",
@@ -356,13 +379,16 @@ FORMULAS = (
 
 
 def compared(table: Table) -> Iterator[Claim]:
-    assert table.header == ["item", *COMPARED, "EDAC", "Diff-QL", "FQL", "RLPD"]
-    rows = {row[0]: dict(zip(COMPARED.values(), row[1:], strict=False)) for row in table.rows}
+    assert set(table.header) == {"item", *COMPARED, "Diff-QL", "FQL"}
+    rows = {
+        item: {COMPARED[name]: cell for name, cell in zip(table.header[1:], cells, strict=True) if name in COMPARED}
+        for item, *cells in table.rows
+    }
     norms = {"-": "none", "after act.": "after", "before act.": "before"}
     known = ("target cadence", "LN position", "state norm", "AntMaze reward")
     assert set(rows) == {*known, *FORMULAS}, "a new item: give it a reader, or list it among FORMULAS"
     for agent in COMPARED.values():
-        if agent not in ("AWAC", "IQL"):  # their targets move every step, without a setting
+        if agent not in ("AWAC", "IQL", "EDAC", "RLPD"):  # their targets move every step, without a setting
             yield from claims(agent, RUNNERS + MAZES, target_delay=int(rows["target cadence"][agent]))
         yield from claims(agent, RUNNERS + MAZES, critic_norm=norms[rows["LN position"][agent]])
         normalised = rows["state norm"][agent].split()[0]
@@ -374,7 +400,8 @@ def compared(table: Table) -> Iterator[Claim]:
 def antmaze_rewards(table: Table) -> Iterator[Claim]:
     ours = {"IQL": "IQL", "TD3+BC": "TD3BC", "AWAC": "AWAC", "SPOT": "SPOT", "CORL CQL": "CQL", "ReBRAC": "ReBRAC"}
     ours |= {"FQL": "FQL", "Diffusion-QL": "DiffusionQL"}
-    others = {"RLPD", "CQL paper", "Cal-QL", "some others"}
+    ours |= {"RLPD": "RLPD", "Cal-QL": "CalQL"}
+    others = {"CQL paper", "some others"}
     for form, users in columns(table, "transform", "used by"):
         for user in users.split(", "):
             assert user in ours or user in others, f"{user} is neither an agent of ours nor known as another's"
@@ -591,6 +618,50 @@ def rebrac_point_mazes(text: str) -> Iterator[Claim]:
     yield from claims("ReBRAC", POINT_MAZES, actor_cloning=float(actor), critic_cloning=float(critic))
 
 
+def other_ensembles(text: str) -> Iterator[Claim]:
+    """SAC-N's and EDAC's other sets: what is named, and of the rest the number of the family."""
+    sentence = search(r"Other datasets \[\?\]: (.*?)\. Pitfalls", text).group(1)
+    others = [runner for runner in RUNNERS if runner.split("-", 1)[1] in ("random", "expert", "full-replay")]
+    sacn, edac = sentence.split("; EDAC ")
+    named = {name: int(count) for name, count in re.findall(r"([\w-]+) (\d+)", sacn.removeprefix("SAC-N "))}
+    zeros, five, rest = search(r"(.*) eta 0, (\S+) eta 5, the rest eta (\d)", edac).groups()
+    etas = dict.fromkeys(zeros.split(" and "), 0.0) | {five: 5.0}
+    family = {"halfcheetah": (10, 10), "hopper": (None, 50), "walker2d": (20, 10)}  # of the table
+    for name in others:
+        many, few = family[name.split("-")[0]]
+        yield from claims("SACN", [name], n_critics=named.get(name, many))
+        yield from claims("EDAC", [name], n_critics=few, eta=etas.get(name, float(rest)))
+
+
+def rlpd_domains(text: str) -> Iterator[Claim]:
+    narrow, wide = search(r"Widths \((\d+,\d+)\); AntMaze and Adroit \((\d+,\d+,\d+)\)", text).groups()
+    subset, maze = search(r"\(M = (\d); AntMaze (\d)\)", text).groups()
+    assert "backup_entropy: True on locomotion, False on AntMaze and Adroit." in text
+    for datasets, widths, chosen in ((RUNNERS, narrow, subset), (MAZES, wide, maze), (HANDS, wide, subset)):
+        hidden = tuple(int(width) for width in widths.split(","))
+        yield from claims("RLPD", datasets, target_subset=int(chosen), backup_entropy=datasets is RUNNERS)
+        for field in ("actor_hidden", "critic_hidden"):
+            for dataset in datasets:
+                yield Claim("RLPD", dataset, field, hidden)
+
+
+def calql_finetuning(text: str) -> Iterator[Claim]:
+    maze, hand, gap, floor, actor, critic, deep, flat = search(
+        r"cql_alpha and cql_alpha_online (\d) \(AntMaze\) / (\d) \(Adroit binary\); gap ([\d.]+); Lagrange on in "
+        r"AntMaze only; max target backup, diff_min -(\d+); policy lr (\S+), critic lr (\S+); critic layers (\d) "
+        r"\(AntMaze\) / (\d);",
+        text,
+    ).groups()
+    hands = [name for name in HANDS if name.endswith("cloned")]
+    for datasets, alpha, layers in ((MAZES, maze, deep), (hands, hand, flat)):
+        yield from claims("CalQL", datasets, cql_alpha=float(alpha), gap_min=-float(floor), max_backup=True)
+        yield from claims("CalQL", datasets, actor_lr=float(actor), critic_lr=float(critic))
+        yield from claims("CalQL", datasets, critic_hidden=(int(layers), len), normalize_observations=False)
+        yield from claims("CalQL", datasets, online_buffer="half", offline_ratio=0.5)
+    yield from claims("CalQL", MAZES, target_gap=float(gap), return_floor="sparse")
+    yield from claims("CalQL", hands, return_floor="dense")
+
+
 def cqlsa_cloning(text: str) -> Iterator[Claim]:
     weight = search(r"for AntMaze only, mean\[([\d.]+)·Σ_j \(a_π − a\)_j²\]", text).group(1)
     yield from claims("CQLSA", MAZES, cloning_weight=float(weight))
@@ -678,6 +749,9 @@ SENTENCES = [
     ("base_algorithms.md", rebrac_point_mazes),
     ("base_algorithms.md", diffusion_everywhere),
     ("base_algorithms.md", fql_finetuning),
+    ("base_algorithms.md", other_ensembles),
+    ("base_algorithms.md", rlpd_domains),
+    ("base_algorithms.md", calql_finetuning),
 ]
 
 # The registry ---------------------------------------------------------------------------------------------------------
@@ -701,6 +775,7 @@ READERS: dict[str, list[Reader]] = {  # section -> readers of its tables, in the
     "base_algorithms.md 7": [iql_families],
     "base_algorithms.md 10.4": [diffusion_tasks],
     "base_algorithms.md 11.3": [fql_ogbench, fql_d4rl],
+    "base_algorithms.md 9": [ensembles],
     "base_algorithms.md 14": [compared],
     "benchmarks.md 5": [antmaze_rewards],
     "simple_ingredients.md 5.1": [ingredient_sizes],
