@@ -16,6 +16,7 @@ from zoo.cli.evaluate import Evaluate
 from zoo.cli.export import Export
 from zoo.cli.finetune import Finetune
 from zoo.cli.precision import Precision
+from zoo.cli.select import Select
 from zoo.cli.study import app as study
 from zoo.cli.train import Train
 from zoo.export.stopping import Stopped, at_once, handled
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": Evaluate,
     "export": Export,
     "precision": Precision,
+    "select": Select,
 }
 app = tyro.extras.SubcommandApp()
 for _name, _command in COMMANDS.items():
