@@ -80,6 +80,7 @@ def train(command: Train) -> Path:
     from zoo.datasets.load import open_dataset
     from zoo.evaluation.callbacks import Evaluation, SaveLatest, member_path
     from zoo.evaluation.envs import make_env
+    from zoo.selection.trouble import signs, told
 
     check_counts(command, steps=1, seed=0, population=1, eval_every=1, save_every=1, workers=1, memory_mb=1)
     choose_device(command.device)
@@ -106,6 +107,9 @@ def train(command: Train) -> Path:
         learner.member(member).save(member_path(final, member))
     if learner.population:
         print(members_table(learner, out / "evaluations.csv"))
+    else:
+        logs = sorted(out.glob("logs/*/progress.csv"), key=lambda path: path.stat().st_mtime)
+        print(told(signs(learner, data, logs[-1] if logs else None)))
     return learner.save(final)
 
 

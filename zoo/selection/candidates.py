@@ -39,6 +39,11 @@ class Candidate:
         return (np.concatenate(values) - shift / (1.0 - self.gamma)) / scale
 
     @property
+    def values(self) -> bool:
+        """Whether it learned values; cloning has none."""
+        return hasattr(self.agent.config, "gamma")
+
+    @property
     def gamma(self) -> float:
         return float(self.agent.config.gamma)  # type: ignore[attr-defined]
 

@@ -18,6 +18,7 @@ from zoo.selection.candidates import Candidate
 Array = NDArray[np.float64]
 ROWS, NEIGHBOURS = 1_000, 5_000  # of the data: rows that are judged, and rows that they are compared with
 EDGE = 0.99  # of the half box
+MOST = 1_000_000  # rows whose returns are looked at
 RISE = 3.0  # of the critic's loss, from the first quarter of a training to the last
 FEWEST_POINTS = 8  # of a log that a trend is read from
 
@@ -37,8 +38,8 @@ def signs(agent: Any, dataset: Any, log: Path | None = None) -> list[Sign]:
     rows = np.linspace(0, len(dataset) - 1, min(ROWS, len(dataset))).astype(np.int64)
     observations, logged = (dataset.column(name)[rows] for name in ("observations", "actions"))
     actions = judged.actions(observations)
-    found = [
-        promises(judged.q(observations, actions), returns_to_go(dataset, judged.gamma)),
+    found = [promises(judged.q(observations, actions), returns_to_go(dataset, judged.gamma))] if judged.values else []
+    found += [
         edge(actions, logged, dataset.action_space.low, dataset.action_space.high),
         away(dataset, observations, actions, rows),
     ]
@@ -68,13 +69,10 @@ def edge(actions: NDArray[Any], logged: NDArray[Any], low: NDArray[Any], high: N
     Threshold: half of all components at the edge of the box, and twice as many as in the data: an actor there follows
     its critics as far as they go, and they were hardly ever asked there.
     """
-    own, theirs = (
-        float((np.abs((a - (high + low) / 2) / ((high - low) / 2)) > EDGE).mean()) for a in (actions, logged)
-    )
-    bad = own > 0.5 and own > 2 * theirs
-    return Sign(
-        "edge of the box", bad, f"{own:.0%} of its action components are at the box's edge, {theirs:.0%} of the data's"
-    )
+    centre, half = (high + low) / 2, (high - low) / 2
+    own, theirs = (float((np.abs((each - centre) / half) > EDGE).mean()) for each in (actions, logged))
+    text = f"{own:.0%} of its action components are at the box's edge, {theirs:.0%} of the data's"
+    return Sign("edge of the box", own > 0.5 and own > 2 * theirs, text)
 
 
 def away(dataset: Any, observations: NDArray[Any], actions: NDArray[Any], rows: NDArray[np.int64]) -> Sign:
@@ -83,26 +81,20 @@ def away(dataset: Any, observations: NDArray[Any], actions: NDArray[Any], rows: 
     Threshold: half of the pairs farther than 95 % of the logged pairs are from their own nearest neighbour: then it
     acts where the data say nothing.
     """
-    others = np.setdiff1d(np.linspace(0, len(dataset) - 1, min(NEIGHBOURS, len(dataset))).astype(np.int64), rows)
-    mine = np.concatenate([dataset.column(name)[others] for name in ("observations", "actions")], axis=1)
-    mean, spread = mine.mean(0), mine.std(0) + 1e-6
-    known = (mine - mean) / spread
+    near = np.linspace(0, len(dataset) - 1, min(NEIGHBOURS, len(dataset))).astype(np.int64)
+    known = np.concatenate([dataset.column(name)[near] for name in ("observations", "actions")], axis=1)
+    mean, spread = known.mean(0), known.std(0) + 1e-6
+    known = (known - mean) / spread
+    itself = rows[:, None] == near  # a row is not its own neighbour, nor that of the policy's action in its state
 
-    def nearest(pairs: NDArray[Any]) -> Array:
-        scaled = (pairs - mean) / spread
-        return np.concatenate([np.sqrt(squared(piece, known).min(1)) for piece in np.array_split(scaled, 20)])
+    def nearest(done: NDArray[Any]) -> Array:
+        pairs = (np.concatenate([observations, done], axis=1) - mean) / spread
+        return np.sqrt(np.where(itself, np.inf, squared(pairs, known)).min(1))
 
-    logged = nearest(np.concatenate([observations, dataset.column("actions")[rows]], axis=1))
-    usual, own = (
-        float(np.quantile(logged, 0.95)),
-        float(np.median(nearest(np.concatenate([observations, actions], axis=1)))),
-    )
-    return Sign(
-        "distance to the data",
-        own > usual,
-        f"its actions are {own:.3g} from the nearest logged ones in the median; of the logged ones 95 % are within "
-        f"{usual:.3g}",
-    )
+    usual = float(np.quantile(nearest(dataset.column("actions")[rows]), 0.95))
+    own = float(np.median(nearest(actions)))
+    text = f"{own:.3g} to the nearest logged action in the median; 95 % of the logged ones have {usual:.3g} or less"
+    return Sign("distance to the data", own > usual, text)
 
 
 def squared(one: Array, other: Array) -> Array:
@@ -119,10 +111,9 @@ def rising(losses: Sequence[float]) -> Sign:
     """
     quarters = [float(np.mean(part)) for part in np.array_split(np.asarray(losses), 4)]
     bad = all(after > before for before, after in pairwise(quarters)) and quarters[-1] > RISE * quarters[0]
-    told = ", ".join(f"{value:.3g}" for value in quarters)
-    return Sign(
-        "critic's loss", bad, f"its mean in the quarters of the training: {told}" + (": it keeps rising" if bad else "")
-    )
+    means = ", ".join(f"{value:.3g}" for value in quarters)
+    kept = ": it keeps rising" if bad else ""
+    return Sign("critic's loss", bad, f"its mean in the quarters of the training: {means}{kept}")
 
 
 def read_losses(log: Path) -> list[float]:
@@ -136,10 +127,12 @@ def read_losses(log: Path) -> list[float]:
 def returns_to_go(dataset: Any, gamma: float) -> Array:
     """The discounted return from each row on, (N,).
 
-    An episode that was cut off goes on with its own mean reward, for its last rows would else look poor.
+    An episode that was cut off goes on with its own mean reward, for its last rows would else look poor. Of larger data
+    the first MOST rows.
     """
-    rewards, episodes = dataset.column("rewards").astype(np.float64), dataset.column("episode_ids")
-    terminations = dataset.column("terminations")
+    names = ("rewards", "episode_ids", "terminations")
+    rewards, episodes, terminations = (np.asarray(dataset.column(name)[:MOST]) for name in names)
+    rewards = rewards.astype(np.float64)
     mean = np.bincount(episodes, weights=rewards) / np.bincount(episodes)
     out, after = np.empty(len(rewards)), 0.0
     last = np.append(episodes[1:] != episodes[:-1], True)
