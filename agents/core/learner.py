@@ -250,6 +250,11 @@ class Learner(nn.Module):
         finally:
             self.predicting = before
 
+    @property
+    def offline_steps(self) -> int:
+        """Gradient steps offline."""
+        return self.updates - self.online_updates
+
     def new_table(self, capacity: int) -> Table:
         """An empty table for transitions."""
         return Table(self.layout, capacity, self.device, self.dtype)
@@ -262,7 +267,7 @@ class Learner(nn.Module):
         self.spec.check_env(dataset.observation_space, dataset.action_space)
         if not isinstance(dataset, Packed):
             return Table.of(dataset, self.layout, self.device, self.dtype)
-        offline_batches = self.prepared + self.updates - self.online_updates
+        offline_batches = self.prepared + self.offline_steps
         drawn = self.config.batch_size * offline_batches + self.config.offline_rows * self.online_updates
         return table_of(dataset, self.layout, self.device, self.dtype, self.seed, drawn)
 

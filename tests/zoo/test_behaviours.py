@@ -14,7 +14,8 @@ import zoo
 from zoo.cli import main as cli
 from zoo.collecting import behaviours
 from zoo.collecting.behaviours import choose, evaluate_policies, first_rows, make_sets, policies_of, refill, train
-from zoo.collecting.recording import Journal, Recorder, read_about, read_episodes
+from zoo.collecting.journal import Journal, as_episode, records
+from zoo.collecting.recording import Recorder, read_about, read_episodes
 from zoo.collecting.rnd import RND, Novelty
 from zoo.evaluation.callbacks import Point
 
@@ -105,12 +106,8 @@ def test_a_learner_says_how_its_last_ten_episodes_did(tmp_path, capsys):
 
 
 def journal_rows(path) -> np.ndarray:
-    with path.with_name(f"{path.name}.journal").open("rb") as file:
-        np.load(file)
-        episodes = []
-        while file.peek(1):
-            episodes.append(np.load(file))
-    return np.concatenate(episodes)
+    episodes = [as_episode(content) for _, _, content in records(path.with_name(f"{path.name}.journal"))]
+    return np.concatenate([rows for rows in episodes if rows is not None])
 
 
 def test_a_killed_training_goes_on_from_the_newest_policy(tmp_path):

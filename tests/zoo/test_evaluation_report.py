@@ -118,7 +118,9 @@ def test_unknown_names_have_no_score(tmp_path, goal):
 
 def test_environment_is_made_as_it_was_recorded_unless_another_is_given(tmp_path, goal):
     path = trained(tmp_path, "mine", provenance={"env_kwargs": '{"pay": 4.0}'})
-    assert "return 12.0" in evaluation_report(Evaluate(path, episodes=1))
+    assert "return 12.0" in evaluation_report(Evaluate(path, episodes=1, trust=True))
+    with pytest.raises(ValueError, match=r"mine gives its environment the arguments \{'pay': 4\.0\}\. If you trust"):
+        evaluation_report(Evaluate(path, episodes=1))
     assert "return 3.0" in evaluation_report(Evaluate(path, "Goal-v0", episodes=1))
 
 

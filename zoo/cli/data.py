@@ -56,7 +56,10 @@ class Collect:
     deterministic: bool = True
 
     def run(self) -> None:
-        print(f"saved {collect(self)}")
+        from zoo.collecting.recording import count_rows
+
+        path = collect(self)
+        print(f"saved {path}, {count_rows(path):,} rows")
 
 
 def collect(command: Collect) -> Path:
@@ -106,16 +109,18 @@ class ExportData:
         out: for d4rl the HDF5 file to write; for minari the id of a new local dataset, such as mine/hopper-v0; for
             packed a folder.
         format: d4rl, minari, or packed, for data larger than memory.
+        overwrite: replace the file or the packed folder of that name.
     """
 
     path: Positional[str]
     out: Positional[str]
     format: Literal["d4rl", "minari", "packed"] = "d4rl"
+    overwrite: bool = False
 
     def run(self) -> None:
         from zoo.datasets.writers import export
 
-        print(export(self.path, self.out, self.format))
+        print(export(self.path, self.out, self.format, self.overwrite))
 
 
 @dataclass(frozen=True)

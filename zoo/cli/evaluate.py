@@ -27,6 +27,7 @@ class Evaluate:
         evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
         last: k, of the mean of the last k evaluations during training.
         workers: processes that step the environments; by default one for up to 20 episodes, else one for each core.
+        trust: import the module and pass the arguments that the file names for its environment.
     """
 
     path: Positional[Path]
@@ -36,6 +37,7 @@ class Evaluate:
     evaluation_samples: int | None = None
     last: int = 5
     workers: int | None = None
+    trust: bool = False
 
     def run(self) -> None:
         print(evaluation_report(self))
@@ -44,7 +46,7 @@ class Evaluate:
 def evaluation_report(command: Evaluate) -> str:
     """Episodes of a checkpoint or an exported bundle, and the curve of its run where evaluations.csv lies beside it."""
     from zoo.evaluation.callbacks import member_path, read_curve
-    from zoo.evaluation.envs import make_env, recorded_kwargs
+    from zoo.evaluation.envs import environment_of, make_env
     from zoo.evaluation.protocols import environment_note
     from zoo.evaluation.report import curve_summary, episodes_summary, open_policy
     from zoo.evaluation.rollouts import rollouts
@@ -52,10 +54,9 @@ def evaluation_report(command: Evaluate) -> str:
     check_counts(command, episodes=1, seed=0, evaluation_samples=1, last=1, workers=1)
     path, episodes, seed = command.path, command.episodes, command.seed
     policy, name, trained_in, provenance, keywords = open_policy(path, command.evaluation_samples)
-    env_id = command.env or trained_in
+    env_id, kwargs = (command.env, {}) if command.env else environment_of(name, trained_in, provenance, command.trust)
     if env_id is None:
         raise ValueError(f"{path} names no environment; give --env, a Gymnasium id")
-    kwargs = {} if command.env else recorded_kwargs(name, provenance)
     workers = 1 if command.workers is None and episodes <= FEW else command.workers
     lines = [f"{path}: {episodes} episodes of {env_id}, reset seeds {seed} to {seed + episodes - 1}"]
     evaluations = path.parent / "evaluations.csv"

@@ -23,6 +23,7 @@ class Finetune:
         eval_every: environment steps between evaluations and checkpoints.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
         device: auto, cpu or cuda.
+        trust: import the module and pass the arguments that the file names for its environment.
         fresh: remove the run that is in `out` and begin anew.
     """
 
@@ -35,6 +36,7 @@ class Finetune:
     eval_every: int = 1_000
     workers: int | None = None
     device: str = "auto"
+    trust: bool = False
     fresh: bool = False
 
     def run(self) -> None:
@@ -55,7 +57,7 @@ def finetune(command: Finetune) -> Path:
     from zoo.cli.resuming import begin_run
     from zoo.datasets.reopen import reopen
     from zoo.evaluation.callbacks import Evaluation, SaveLatest
-    from zoo.evaluation.envs import make_env, recorded_kwargs
+    from zoo.evaluation.envs import environment_of, make_env
 
     check_counts(command, steps=0, updates=0, eval_every=1, workers=1)
     if not (command.steps or command.updates):
@@ -66,10 +68,14 @@ def finetune(command: Finetune) -> Path:
             f"{command.checkpoint} is a population of {agent.population}: fine-tune its members one by one, "
             f"{command.checkpoint.parent / 'member_0' / 'final.zip'} and so on"
         )
-    environment = command.env or agent.spec.env_id
+    spec = agent.spec
+    environment, kwargs = (
+        (command.env, {})
+        if command.env or not command.steps
+        else environment_of(spec.name, spec.env_id, spec.provenance, command.trust)
+    )
     if environment is None and command.steps:
         raise ValueError(f"{command.checkpoint} names no environment; give --env, a Gymnasium id")
-    kwargs = {} if command.env else recorded_kwargs(agent.spec.name, agent.spec.provenance)
     if command.fresh and existing(command.checkpoint).parent.absolute() == out.absolute():
         raise ValueError(f"--fresh would remove {command.checkpoint} itself: give another --out")
     needed = command.updates or agent.config.offline_rows or agent.config.buffer_begins_with_data
@@ -85,19 +91,17 @@ def finetune(command: Finetune) -> Path:
         "dataset": None if data is None else data.provenance.get("sha256", data.name),
     }
     begin_run(out, asked, command.fresh)
-    latest, begun = out / "latest.zip", agent.env_steps
+    latest, every = out / "latest.zip", command.eval_every
+    updates, steps = command.updates + agent.offline_steps, command.steps + agent.env_steps  # of the whole life
     if latest.exists():
         agent = load(latest, device=command.device)
-        print(f"going on from {latest} at step {agent.env_steps - begun:,} of {command.steps:,}")
-    elif command.updates and data is not None:
-        agent.tensorboard_log = str(out / "logs")
-        agent.learn_offline(data, command.updates, progress_bar=True)
-        agent.save(latest)
+        print(f"going on from {latest} at step {command.steps - steps + agent.env_steps:,} of {command.steps:,}")
+    agent.tensorboard_log = str(out / "logs")
+    if data is not None and updates > agent.offline_steps:
+        agent.learn_offline(data, updates - agent.offline_steps, SaveLatest(latest, every), progress_bar=True)
     if env is None:
         return agent.save(out / "final.zip")
-    remaining = max(command.steps - (agent.env_steps - begun), 0)
-    agent.tensorboard_log = str(out / "logs")
-    every = command.eval_every
+    remaining = max(steps - agent.env_steps, 0)
     with closing(Evaluation(make, every, out / "evaluations.csv", workers=command.workers)) as evaluation:
         callbacks = [evaluation, SaveLatest(latest, every)]
         agent.finetune_online(env, remaining, callback=callbacks, progress_bar=True, dataset=data)

@@ -18,6 +18,7 @@ class Precision:
         directory: of zoo export; fp16/policy.onnx and int8/policy.onnx go there.
         dataset: the one of the training, by name or path; its observations set the integers' ranges.
         episodes: of each policy, reset seeds from 100 on; 0: no environment.
+        trust: import the module and pass the arguments that the file names for its environment.
         json: write the figures there too.
     """
 
@@ -25,6 +26,7 @@ class Precision:
     dataset: str
     episodes: int = 20
     json: Path | None = None
+    trust: bool = False
 
     def run(self) -> None:
         print(precision(self))
@@ -46,7 +48,7 @@ def precision(command: Precision) -> str:
     dataset = load_dataset(command.dataset)
 
     def evaluation(policy: OnnxPolicy) -> np.ndarray:
-        return evaluate(policy, lambda: make_env(dataset), command.episodes, seed=100)
+        return evaluate(policy, lambda: make_env(dataset, trust=command.trust), command.episodes, seed=100)
 
     rows = figures(command.directory, dataset.observations, evaluation if command.episodes else None)
     if command.json is not None:

@@ -13,6 +13,7 @@ from zoo.cli.arguments import agent_class, check_counts, parse_settings, parse_s
 
 if TYPE_CHECKING:
     from zoo.agents import Agent
+    from zoo.agents.core.spec import DataSpec
 
 Sweep = Annotated[tuple[str, ...], tyro.conf.arg(name="sweep", metavar="FIELD=(VALUE,...)")]
 Settings = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE")]
@@ -40,6 +41,7 @@ class Train:
         precision: of the matrix products.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
         memory_mb: for the rows of a packed folder; of larger ones batches come from a window that moves over the file.
+        trust: import the module and pass the arguments that the file names for its environment.
         fresh: remove the run that is in `out` and begin anew.
     """
 
@@ -58,6 +60,7 @@ class Train:
     precision: Literal["fp32", "bf16"] = "fp32"
     workers: int | None = None
     memory_mb: int = 512
+    trust: bool = False
     fresh: bool = False
 
     def run(self) -> None:
@@ -96,8 +99,8 @@ def train(command: Train) -> Path:
     learner.verbose = 0  # the progress bar shows the losses; the files have all
     callbacks: list = []
     with ExitStack() as stack:
-        if data.env_id is not None:
-            make = partial(make_env, learner.spec)
+        if has_environment(learner.spec, command.trust):
+            make = partial(make_env, learner.spec, trust=command.trust)
             evaluation = Evaluation(make, command.eval_every, out / "evaluations.csv", workers=command.workers)
             callbacks.append(stack.enter_context(closing(evaluation)))
         callbacks.append(SaveLatest(latest, command.save_every))  # after the evaluation of the same step
@@ -111,6 +114,17 @@ def train(command: Train) -> Path:
         logs = sorted(out.glob("logs/*/progress.csv"), key=lambda path: path.stat().st_mtime)
         print(told(signs(learner, data, logs[-1] if logs else None)))
     return learner.save(final)
+
+
+def has_environment(spec: "DataSpec", trust: bool) -> bool:
+    """Whether there is an environment to evaluate in. Says so where the data name one that nobody has trusted."""
+    from zoo.evaluation.envs import UntrustedError, environment_of
+
+    try:
+        return environment_of(spec.name, spec.env_id, spec.provenance, trust)[0] is not None
+    except UntrustedError as reason:
+        print(f"no evaluations: {reason}")
+        return False
 
 
 def begin(

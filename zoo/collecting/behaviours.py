@@ -17,7 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from zoo.collecting.collect import Actor, Noisy, Predictor, collect
-from zoo.collecting.recording import About, Journal, Recorder, is_made, read_bounds, read_episodes, write_hdf5
+from zoo.collecting.journal import Journal
+from zoo.collecting.recording import About, Recorder, is_made, read_bounds, read_episodes, write_hdf5
 from zoo.datasets.checks import Array
 from zoo.evaluation.callbacks import Point, append_point, read_curve
 from zoo.evaluation.envs import make_env
@@ -92,27 +93,27 @@ def train(
     if is_made(path, about):
         return path
     folder = policies_of(path)
-    journal = Journal(path, about)
-    recorder = Recorder(make(), journal.append, infos)
-    saved = sorted(folder.glob("[0-9]*.zip"))
-    if saved:
-        model = algorithm.load(saved[-1], env=recorder, device="auto")
-        model.set_random_seed(seed + model.num_timesteps)
-        journal.keep(model.num_timesteps)
-        refill(model, journal)
-        print(f"going on from {saved[-1]}")
-    else:
-        journal.keep(0)
-        # A copy: Stable-Baselines3 adds entries of its own to policy_kwargs.
-        model = algorithm("MlpPolicy", recorder, seed=seed, buffer_size=steps, **copy.deepcopy(settings))
-        save_policy(model, folder)
-    recorder.number = len(journal.numbers)
-    if model.num_timesteps < steps:
-        remaining = steps - model.num_timesteps
-        model.learn(remaining, callback=Milestones(folder, every), reset_num_timesteps=False)
-        recorder.cut()
-        save_policy(model, folder)
-    return journal.finish(recorder)
+    with Journal(path, about) as journal:
+        recorder = Recorder(make(), journal.append, infos)
+        saved = sorted(folder.glob("[0-9]*.zip"))
+        if saved:
+            model = algorithm.load(saved[-1], env=recorder, device="auto")
+            model.set_random_seed(seed + model.num_timesteps)
+            journal.keep(model.num_timesteps)
+            refill(model, journal)
+            print(f"going on from {saved[-1]}")
+        else:
+            journal.keep(0)
+            # A copy: Stable-Baselines3 adds entries of its own to policy_kwargs.
+            model = algorithm("MlpPolicy", recorder, seed=seed, buffer_size=steps, **copy.deepcopy(settings))
+            save_policy(model, folder)
+        recorder.number = len(journal.numbers)
+        if model.num_timesteps < steps:
+            remaining = steps - model.num_timesteps
+            model.learn(remaining, callback=Milestones(folder, every), reset_num_timesteps=False)
+            recorder.cut()
+            save_policy(model, folder)
+        return journal.finish(recorder)
 
 
 def refill(model: OffPolicyAlgorithm, journal: Journal) -> None:

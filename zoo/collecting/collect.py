@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import gymnasium as gym
@@ -15,8 +17,10 @@ from gymnasium.spaces import Box
 from tqdm import tqdm
 
 from zoo.agents.core.finite import check_rows
-from zoo.collecting.recording import About, Journal, Recorder
+from zoo.collecting.journal import Journal
+from zoo.collecting.recording import About, Recorder
 from zoo.datasets.checks import ROUNDING, Array
+from zoo.export.stopping import Stopped
 
 SB3 = ("A2C", "DDPG", "PPO", "SAC", "TD3")  # whose checkpoints are policies of continuous actions
 TURN = (5**0.5 - 1) / 2  # multiples of the golden ratio modulo 1 fill [0, 1) evenly
@@ -58,9 +62,17 @@ def collect(
     """
     if steps < 1 or envs < 1:
         raise ValueError(f"steps and envs must be at least 1, got {steps} and {envs}")
-    journal = Journal(path, {**about, "seed": seed})
+    with Journal(path, {**about, "seed": seed}) as journal, told_of_a_stop(journal):
+        recorders = [Recorder(make(), journal.append, infos) for _ in range(envs)]
+        record(recorders, journal, actor, steps, seed, progress_bar)
+        return journal.finish(recorders[0])
+
+
+def record(
+    recorders: Sequence[Recorder], journal: Journal, actor: Actor, steps: int, seed: int, progress_bar: bool
+) -> None:
+    """What the journal lacks of `steps` transitions."""
     numbers = (number for number in itertools.count() if number not in journal.numbers)
-    recorders = [Recorder(make(), journal.append, infos) for _ in range(envs)]
     remaining = steps - journal.rows
     with tqdm(total=steps, initial=journal.rows, disable=not progress_bar, unit="step") as bar:
         running = [begin(recorder, next(numbers), seed) for recorder in recorders] if remaining > 0 else []
@@ -70,13 +82,24 @@ def collect(
                 running[i].observation, _, terminated, truncated, _ = recorders[i].step(action)
                 if terminated or truncated:
                     running[i] = begin(recorders[i], next(numbers), seed)
-            done = min(remaining, envs)
+            done = min(remaining, len(recorders))
             remaining -= done
             bar.update(done)
     for recorder in recorders:
         recorder.cut()
         recorder.close()
-    return journal.finish(recorders[0])
+
+
+@contextmanager
+def told_of_a_stop(journal: Journal) -> Iterator[None]:
+    """Ctrl-C and its like say what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped(
+            f"stopped; {journal.file} keeps {journal.rows:,} rows of whole episodes, and the same command goes on",
+            stop.status - 128 if isinstance(stop, Stopped) else SIGINT,
+        ) from stop
 
 
 def begin(recorder: Recorder, number: int, seed: int) -> Episode:

@@ -1,4 +1,4 @@
-"""What happens in an environment, written down as it happens: Recorder, Journal, and D4RL's HDF5 layout.
+"""What happens in an environment, written down as it happens: Recorder, and D4RL's HDF5 layout.
 
 A row is one transition. Columns are called as in the HDF5 file; `rows` is everywhere a NumPy structured array with one
 field for each column, in time order, of one episode.
@@ -6,7 +6,6 @@ field for each column, in time order, of one episode.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from zoo.agents.core.finite import check_rows
 from zoo.agents.core.vector import check_raw
 from zoo.datasets.checks import Array, DatasetValueError
 from zoo.datasets.readers.d4rl import BOUNDS
+from zoo.datasets.sealed import sealed_hdf5
 from zoo.export.files import whole
 
 FLOATS = ("observations", "actions", "rewards", "next_observations")  # float32, as in D4RL's files
@@ -137,100 +137,29 @@ def as_rows(columns: Mapping[str, Array]) -> Array:
     return rows
 
 
-class Journal:
-    """The episodes of a recording so far, in one file beside the dataset that they will become.
-
-    The file only grows: a kill loses the episodes in progress and nothing else, and the same recording, begun again,
-    goes on behind its last whole episode.
-    path: of the dataset; the journal is path + ".journal". about: what the recording is, in numbers and texts; becomes
-    the dataset's attributes.
-    Raises FileExistsError where the dataset is there already, ValueError where the journal is about something else.
-    """
-
-    def __init__(self, path: Path, about: About):
-        if path.exists():
-            raise FileExistsError(f"{path} is already there; delete it to record it again, or give another path")
-        self.path = path
-        self.about = dict(about)
-        self.file = path.with_name(path.name + ".journal")
-        self.numbers: set[int] = set()  # of the whole episodes
-        self.rows = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        size = self.file.stat().st_size if self.file.exists() else 0
-        whole = self._recover() if size else 0
-        if whole:
-            left = f"{size - whole:,} bytes of an unfinished episode left out"
-            print(f"going on from {self.file}: {self.rows:,} rows; {left}")
-        else:
-            self.file.write_bytes(b"")
-            self._write(np.frombuffer(json.dumps(self.about).encode(), np.uint8))
-
-    def append(self, rows: Array) -> None:
-        """One episode more."""
-        self._write(rows)
-        self.numbers.add(int(rows["infos/episode"][0]))
-        self.rows += len(rows)
-
-    def keep(self, rows: int) -> None:
-        """Forgets what came after so many rows. Raises ValueError where an episode does not end there."""
-        self._recover(rows)
-        if self.rows != rows:
-            raise ValueError(f"{self.file} has no episode that ends after {rows:,} rows, but after {self.rows:,}")
-
-    def episodes(self) -> Iterator[Array]:
-        """The rows of each episode, in the order in which they ended."""
-        with self.file.open("rb") as file:
-            _read(file)
-            while (rows := _read(file)) is not None:
-                yield rows
-
-    def finish(self, env: gym.Env) -> Path:
-        """Makes the dataset, with the bounds of the environment's spaces, and removes the journal. Returns the path."""
-        write_hdf5(self.path, self.episodes(), self.about | bounds(env))
-        self.file.unlink()
-        return self.path
-
-    def _write(self, array: Array) -> None:
-        with self.file.open("ab") as file:
-            np.save(file, array, allow_pickle=False)
-
-    def _recover(self, limit: int | None = None) -> int:
-        """Reads what is whole, at most `limit` rows, and cuts off the rest. Returns the length of the file."""
-        self.numbers, self.rows = set(), 0
-        with self.file.open("r+b") as file:
-            header = _read(file)
-            if header is None:
-                return 0
-            check_about(self.file, json.loads(header.tobytes()), self.about)
-            whole = file.tell()
-            while (rows := _read(file)) is not None and (limit is None or self.rows + len(rows) <= limit):
-                self.numbers.add(int(rows["infos/episode"][0]))
-                self.rows += len(rows)
-                whole = file.tell()
-            file.truncate(whole)
-        return whole
-
-
-def _read(file: Any) -> Array | None:
-    """The next array of the file; None at its end, or where a kill left a part of one."""
-    try:
-        return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError):
-        return None
-
-
-def write_hdf5(path: Path, episodes: Iterable[Array], about: About) -> Path:
+def write_hdf5(path: Path, episodes: Iterable[Array], about: About, rows: int | None = None) -> Path:
     """Episodes as one file in D4RL's layout, whole or not at all; read chunk by chunk, compressed. Returns the path.
 
-    Raises DatasetValueError where there are no episodes.
+    rows: that there must be, where the caller has counted them. Raises DatasetValueError where there are no episodes or
+    other rows, OSError where the disk is full.
     """
-    with whole(path) as temporary, h5py.File(temporary, "w") as file:
-        for rows in _chunks(episodes):
-            _append(file, rows)
+    with whole(path) as temporary, sealed_hdf5(temporary, path) as (file, check_disk):
+        for chunk in _chunks(episodes):
+            _append(file, chunk)
+            check_disk()
         if not len(file):
             raise DatasetValueError(f"{path}: nothing was recorded. Record at least one transition.")
+        found = len(file["rewards"])
+        if rows is not None and found != rows:
+            raise DatasetValueError(f"{path} would have {found:,} of {rows:,} recorded rows; nothing was written")
         file.attrs.update(about)
     return path
+
+
+def count_rows(path: Path) -> int:
+    """Transitions in a file that write_hdf5 wrote."""
+    with h5py.File(path, "r") as file:
+        return len(file["rewards"])
 
 
 def _chunks(episodes: Iterable[Array]) -> Iterator[Array]:

@@ -7,6 +7,7 @@ all rows. zoo.datasets.packing writes such folders, and refuses what OfflineData
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,10 +23,13 @@ from numpy.typing import NDArray
 from zoo.datasets.checks import Array, DatasetKeyError, DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import Provenance
 from zoo.datasets.readers import d4rl
+from zoo.datasets.sizes import BROKEN
 
 FORMAT = 1
 MEMORY = 512 * 2**20  # bytes
+# Columns that are files of their own.
 SCALARS = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_, "episode_ids": np.int64}
+FILES = ("rows.f32", *(f"{name}.npy" for name in SCALARS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +137,13 @@ def open_packed(path: str | Path, memory: int = MEMORY) -> PackedDataset:
         bounds = {key: np.array(about[key], np.float32) for key in d4rl.BOUNDS}
         observations = Box(bounds["observation_low"], bounds["observation_high"])
         actions = Box(bounds["action_low"], bounds["action_high"])
-        count, version = about["rows"], about["format"]
+        count, version = int(about["rows"]), int(about["format"])
+        name, env_id, provenance = str(about["name"]), about["env_id"], dict(about["provenance"])
         scalars = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in SCALARS}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        for column, dtype in SCALARS.items():
+            if (scalars[column].dtype, scalars[column].ndim) != (dtype, 1):
+                raise TypeError(f"{column}.npy is no column of {np.dtype(dtype)}")
+    except BROKEN as error:
         raise DatasetValueError(f"{folder} is damaged ({type(error).__name__}: {error}): write it again.") from error
     if version > FORMAT:
         raise DatasetValueError(f"{folder} has format {version}, this version reads up to {FORMAT}: upgrade")
@@ -148,17 +156,40 @@ def open_packed(path: str | Path, memory: int = MEMORY) -> PackedDataset:
             f"{width} numbers. Copy or write it again."
         )
     return PackedDataset(
-        name=about["name"],
-        env_id=about["env_id"],
+        name=name,
+        env_id=env_id if env_id is None else str(env_id),
         observation_space=observations,
         action_space=actions,
-        provenance=about["provenance"],
+        provenance=provenance,
         scalars=scalars,
         slices=slices,
         file=(folder / "rows.f32").open("rb", buffering=0),
         memory=memory,
         stated=about.get("stated", {}),
     )
+
+
+def check_packed(path: str | Path) -> None:
+    """Raises DatasetValueError where a file of a folder is not the one that was written; older folders do not tell."""
+    folder = Path(path).expanduser()
+    about = json.loads((folder / "dataset.json").read_text())
+    hashes = about.get("sha256", {})
+    wrong = [name for name in FILES if name in hashes and file_sha256(folder / name) != hashes[name]]
+    if about.get("about_sha256", about_sha256(about)) != about_sha256(about):
+        wrong.append("dataset.json")
+    if wrong:
+        raise DatasetValueError(f"{folder}: {', '.join(wrong)} do not match their checksums. Copy or write it again.")
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def about_sha256(about: Mapping[str, Any]) -> str:
+    """Of what dataset.json says beside this."""
+    own = {name: value for name, value in about.items() if name != "about_sha256"}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def slices_of(observation_size: int, action_size: int) -> dict[str, slice]:

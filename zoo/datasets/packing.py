@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,9 +17,11 @@ from gymnasium.spaces import Box
 from zoo.datasets.checks import Array, DatasetKeyError, DatasetValueError
 from zoo.datasets.dataset import OfflineDataset, Provenance, squeeze
 from zoo.datasets.episodes import JUMP
-from zoo.datasets.packed import FORMAT, SCALARS, slices_of
+from zoo.datasets.packed import FORMAT, SCALARS, about_sha256, file_sha256, slices_of
 from zoo.datasets.readers.arrays import box_of, stated_in
+from zoo.datasets.sizes import open_hdf5
 from zoo.datasets.vocabulary import NEEDED, our_names
+from zoo.export.files import Lock, whole_folder
 
 WHOLE = (*NEEDED, "truncations", "next_observations")  # with these every row of a file is a transition
 CHUNK = 100_000  # rows in memory at a time
@@ -29,6 +30,7 @@ CHUNK = 100_000  # rows in memory at a time
 class PackedWriter:
     """Writes a folder chunk by chunk, in little memory; it appears under its name when it is complete.
 
+    overwrite: in place of a folder that has the name. Raises InUseError where another process writes it.
     with PackedWriter(folder, action_space=box, name=...) as writer: writer.append(columns) for each chunk. columns: as
     OfflineDataset.from_arrays takes them, episodes whole or not; an episode goes on in the next chunk until a
     termination or truncation ends it. Raises DatasetValueError for what OfflineDataset refuses.
@@ -44,10 +46,10 @@ class PackedWriter:
         env_id: str | None = None,
         provenance: Provenance | None = None,
         stated: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ):
-        if folder.exists():
+        if folder.exists() and not overwrite:
             raise DatasetValueError(f"{folder} exists: remove it, or choose another name")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.spaces = {"action_space": action_space, "observation_space": observation_space}
         self.about: dict[str, Any] = {"format": FORMAT, "name": name or folder.name, "env_id": env_id}
@@ -56,8 +58,11 @@ class PackedWriter:
         self.open_end = False  # whether the last row so far leaves its episode unfinished
 
     def __enter__(self) -> PackedWriter:
-        self.temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+        self.surroundings = ExitStack()
+        self.surroundings.enter_context(Lock(self.folder))
+        self.temporary = self.surroundings.enter_context(whole_folder(self.folder))
         self.file = (self.temporary / "rows.f32").open("wb")
+        self.digest = hashlib.sha256()  # of that file
         self.parts: dict[str, list[Array]] = {name: [] for name in SCALARS}
         return self
 
@@ -71,7 +76,9 @@ class PackedWriter:
         packed = np.empty((len(chunk), slices["terminations"].stop), np.float32)
         for name, place in slices.items():
             packed[:, place] = chunk.column(name).reshape(len(chunk), -1)
-        self.file.write(packed.tobytes())
+        content = packed.tobytes()
+        self.file.write(content)
+        self.digest.update(content)
         truncations = chunk.truncations.copy()
         truncations[-1] &= finished  # that the chunk ended is no truncation
         ids = chunk.episode_ids + self.episodes - int(self.open_end)
@@ -83,12 +90,14 @@ class PackedWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self.temporary, ignore_errors=True)
+        if kind is not None:
+            with suppress(OSError):  # the disk is full, perhaps
+                self.file.close()
+            self.surroundings.__exit__(kind, error, trace)
+            return
+        with self.surroundings:
+            self.file.close()
+            self._finish()
 
     def _finish(self) -> None:
         if not self.rows:
@@ -100,19 +109,21 @@ class PackedWriter:
             space = self.spaces[f"{kind}_space"]
             assert space is not None  # set by the first chunk
             self.about |= {f"{kind}_low": space.low.tolist(), f"{kind}_high": space.high.tolist()}
-        (self.temporary / "dataset.json").write_text(json.dumps(self.about | {"rows": self.rows}))
-        os.chmod(self.temporary, 0o755)
-        os.rename(self.temporary, self.folder)
+        hashes = {"rows.f32": self.digest.hexdigest()}
+        hashes |= {f"{name}.npy": file_sha256(self.temporary / f"{name}.npy") for name in SCALARS}
+        about = self.about | {"rows": self.rows, "sha256": hashes}
+        about["about_sha256"] = about_sha256(about)
+        (self.temporary / "dataset.json").write_text(json.dumps(about))
 
 
-def convert_hdf5(path: Path, folder: Path, *, action_space: Box | None = None) -> Path:
+def convert_hdf5(path: Path, folder: Path, *, action_space: Box | None = None, overwrite: bool = False) -> Path:
     """A file in D4RL's layout as such a folder, read chunk by chunk. Returns the folder.
 
     The file must have timeouts and next_observations: every row is then a transition, and none has to be dropped. Its
     episodes end by its flags; rows whose successor is not the next row are cut there, as load_dataset does.
     Raises DatasetKeyError for other files, DatasetValueError for what load_dataset refuses.
     """
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         keys = our_names(path.name, file)
         if missing := [name for name in WHOLE if name not in keys]:
             raise DatasetKeyError(
@@ -129,6 +140,7 @@ def convert_hdf5(path: Path, folder: Path, *, action_space: Box | None = None) -
             env_id=None if env_id is None else str(env_id),
             provenance=about,
             stated=stated_in(path.name, file.attrs),
+            overwrite=overwrite,
         ) as writer:
             for columns in _chunks({ours: file[key] for ours, key in keys.items()}):
                 writer.append(columns)
@@ -154,7 +166,7 @@ def _chunks(file: Mapping[str, h5py.Dataset]) -> Iterator[dict[str, Array]]:
         }
 
 
-def write_packed(dataset: OfflineDataset, folder: Path) -> Path:
+def write_packed(dataset: OfflineDataset, folder: Path, overwrite: bool = False) -> Path:
     """A dataset in memory as such a folder. Returns the folder."""
     if (dataset.terminations[:-1] & (np.diff(dataset.episode_ids) == 0)).any():
         raise DatasetValueError(f"{dataset.name} goes on after terminations; a packed folder ends episodes there.")
@@ -166,6 +178,7 @@ def write_packed(dataset: OfflineDataset, folder: Path) -> Path:
         env_id=dataset.env_id,
         provenance=dataset.provenance,
         stated=dataset.stated,
+        overwrite=overwrite,
     ) as writer:
         for start in range(0, len(dataset), CHUNK):
             rows = slice(start, start + CHUNK)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import h5py
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
@@ -21,28 +20,38 @@ from zoo.datasets import packing, sources
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import STORED, OfflineDataset
 from zoo.datasets.load import load_dataset
+from zoo.datasets.packed import is_packed
 from zoo.datasets.readers import d4rl, minari
 from zoo.datasets.readers.arrays import STATED
+from zoo.datasets.sealed import SEAL, sealed_hdf5
+from zoo.evaluation.envs import UntrustedError, environment_of, recorded_kwargs
 from zoo.evaluation.scores import REFERENCES
+from zoo.export.files import whole
 
 OWN_PROVENANCE = (
     "file",
     "path",
     "source",
     "sha256",
+    SEAL,
     "mode",
     "rows_in_file",
 )  # of the file that was read, not of the one written
 
 
-def export(path: str, out: str, format: str) -> str:
+def export(path: str, out: str, format: str, overwrite: bool = False) -> str:
     """zoo data export: writes `out`, a file, a folder or the id of a Minari dataset. Returns what to tell the user."""
+    if format != "minari" and Path(out).exists():
+        if not overwrite:
+            raise FileExistsError(f"{out} is already there; --overwrite replaces it, or give another name")
+        if format == "packed" and not is_packed(out):
+            raise FileExistsError(f"{out} is no packed dataset, and --overwrite replaces only those; give another name")
     if format == "packed":
         source = sources.locate(path)
         if source.format == "d4rl" and source.name is None:  # the one kind that may not fit into memory
-            packing.convert_hdf5(source.path, Path(out))
+            packing.convert_hdf5(source.path, Path(out), overwrite=overwrite)
         else:
-            packing.write_packed(load_dataset(path), Path(out))
+            packing.write_packed(load_dataset(path), Path(out), overwrite=overwrite)
         return f"wrote {out}; zoo train takes it, and zoo.open_packed"
     if format == "d4rl":
         file = write_d4rl(load_dataset(path), Path(out))
@@ -89,17 +98,15 @@ def write_d4rl(dataset: OfflineDataset, path: Path) -> Path:
     attributes |= {"episode_ends": "timeouts"} if walks_on else {}
     attributes |= {STATED: json.dumps(dataset.stated)} if dataset.stated else {}
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        # An attribute of more than 64 kB needs HDF5's newer layout.
-        layout = "latest" if len(attributes.get(STATED, "")) > 60_000 else None
-        with h5py.File(temporary, "w", libver=layout) as file:
+    # An attribute of more than 64 kB needs HDF5's newer layout.
+    layout = "latest" if len(attributes.get(STATED, "")) > 60_000 else None
+    with whole(path) as temporary:
+        with sealed_hdf5(temporary, path, layout) as (file, check_disk):
             for key, column in columns.items():
                 file.create_dataset(key, data=column, compression="gzip", shuffle=True)
+                check_disk()
             file.attrs.update(attributes)
         _compare(dataset, d4rl.read_hdf5(temporary, mode="full"), STORED)
-        os.replace(temporary, path)
     return path
 
 
@@ -187,17 +194,25 @@ def _about(dataset: OfflineDataset, splits: int) -> dict[str, Any]:
 
 
 def _env_spec(dataset: OfflineDataset) -> EnvSpec | None:
-    """What Gymnasium knows of the dataset's environment; None for an id that it does not know here."""
-    if dataset.env_id is None:
+    """What Gymnasium knows of the dataset's environment; None for an id that it does not know here, or not without
+    importing a module because a file names it.
+    """
+    try:
+        env_id, kwargs = environment_of(dataset.name, dataset.env_id, dataset.provenance, trust=False)
+    except UntrustedError:
+        env_id, kwargs = dataset.env_id, recorded_kwargs(dataset.name, dataset.provenance)
+        if ":" in (env_id or ""):
+            return None
+    if env_id is None:
         return None
-    module, _, env_id = dataset.env_id.rpartition(":")
+    module, _, name = env_id.rpartition(":")
     try:
         if module:
             importlib.import_module(module)
-        spec = copy.deepcopy(gymnasium.spec(env_id))
+        spec = copy.deepcopy(gymnasium.spec(name))
     except (ImportError, gymnasium.error.Error):
         return None
-    spec.kwargs |= json.loads(str(dataset.provenance.get("env_kwargs", "{}")))
+    spec.kwargs |= kwargs
     return spec
 
 

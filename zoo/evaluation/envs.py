@@ -19,13 +19,24 @@ from zoo.datasets.packed import PackedDataset
 from zoo.datasets.readers.d4rl import CATALOG
 from zoo.datasets.readers.minari import in_order_of_keys
 
-D4RL_KWARGS: dict[str, dict[str, Any]] = {
+OURS = ("zoo.collecting.mazes", "zoo.collecting.mood.rewards")
+SAFE = (*OURS, "gymnasium_robotics", "ogbench", "shimmy")  # a file may name them: importing them only makes ids known
+RENAMED = {"zoo.mazes": "zoo.collecting.mazes", "zoo.mood_rewards": "zoo.collecting.mood.rewards"}  # in older files
+D4RL_KWARGS: dict[str | None, dict[str, Any]] = {
     "ant": {"use_contact_forces": True}  # D4RL's ant observes them: 111 numbers, Gymnasium's default 27
 }
 
 
+class UntrustedError(ValueError):
+    """A file asks for something that only its user may decide; the message says what and how."""
+
+
 def make_env(
-    dataset_or_name_or_env_id: OfflineDataset | PackedDataset | DataSpec | str, seed: int | None = None, **kwargs: Any
+    dataset_or_name_or_env_id: OfflineDataset | PackedDataset | DataSpec | str,
+    seed: int | None = None,
+    *,
+    trust: bool = False,
+    **kwargs: Any,
 ) -> gymnasium.Env[Any, Any]:
     """An environment to evaluate or fine-tune in; with a seed, reset once so that later resets continue that
     stream.
@@ -34,21 +45,24 @@ def make_env(
     For D4RL's other families no equivalent with comparable scores is known, so they have no default: pass an
     environment id. A dataset's observation shape and action box are compared with the environment's. Nested
     observations are concatenated, dictionaries in the order of their keys. kwargs go to gymnasium.make, over those
-    that the dataset says it was recorded with. agent.spec stands for the agent's dataset and is small:
-    functools.partial(make_env, agent.spec) is what worker processes are sent.
-    Raises ValueError when no environment is known, the id does not exist or the spaces differ, ImportError
-    when the simulator is not installed.
+    that the dataset says it was recorded with.
+    trust: a file may name a module to import, and arguments for gymnasium.make. That is done only where you trust the
+    file; a module that you name yourself, make_env("package:Id-v0"), is yours.
+    agent.spec stands for the agent's dataset and is small: functools.partial(make_env, agent.spec) is what worker
+    processes are sent.
+    Raises ValueError when no environment is known, the id does not exist or the spaces differ, UntrustedError where
+    trust is asked for, ImportError when the simulator is not installed.
     """
     source = dataset_or_name_or_env_id
     name = source if isinstance(source, str) else source.name
     if not isinstance(source, str):
-        env_id = source.env_id
-        kwargs = recorded_kwargs(name, source.provenance) | kwargs
+        env_id, recorded = environment_of(name, source.env_id, source.provenance, trust)
+        kwargs = recorded | kwargs
     elif name in CATALOG:
         env_id = CATALOG[name].env_id
         kwargs = recorded_kwargs(name, {}) | kwargs
     else:
-        env_id = EMBEDDED.get(name, name)
+        env_id = of_today(EMBEDDED.get(name, name))
     if env_id is None:
         raise ValueError(
             f"no environment is known for dataset {name!r}. Pass a Gymnasium id: make_env('Hopper-v5'). "
@@ -77,10 +91,44 @@ def make_env(
     return env
 
 
+def environment_of(
+    name: str, env_id: str | None, provenance: Mapping[str, Any], trust: bool
+) -> tuple[str | None, dict[str, Any]]:
+    """The id and the arguments of the environment that a file names; name: of its dataset.
+
+    Raises UntrustedError for a module that is not in SAFE, or arguments to another than our own environments, unless
+    they are trusted.
+    """
+    env_id = env_id if env_id is None else of_today(env_id)
+    module = (env_id or "").rpartition(":")[0]
+    way_out = "If you trust the file: trust=True, on the command line --trust; or name the environment yourself, --env"
+    if module and module not in SAFE and not trust:
+        raise UntrustedError(f"{name} names the environment {env_id!r}, which would import {module}. {way_out}")
+    kwargs = recorded_kwargs(name, provenance)
+    if kwargs != D4RL_KWARGS.get(_family(name), {}) and module not in OURS and not trust:
+        raise UntrustedError(f"{name} gives its environment the arguments {kwargs}. {way_out}")
+    return env_id, kwargs
+
+
+def of_today(env_id: str) -> str:
+    """An id of ours that was written before its module moved, as it is now; any other one unchanged."""
+    module, colon, rest = env_id.rpartition(":")
+    return f"{RENAMED.get(module, module)}{colon}{rest}"
+
+
 def recorded_kwargs(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments for gymnasium.make that a dataset's environment was made with."""
-    known = D4RL_KWARGS.get(CATALOG[name].family, {}) if name in CATALOG else {}
-    return known | json.loads(str(provenance.get("env_kwargs", "{}")))
+    try:
+        recorded = json.loads(str(provenance.get("env_kwargs", "{}")))
+    except (ValueError, RecursionError):
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise ValueError(f"{name}: env_kwargs must be a table in JSON, got {str(provenance['env_kwargs'])[:80]!r}")
+    return D4RL_KWARGS.get(_family(name), {}) | recorded
+
+
+def _family(name: str) -> str | None:
+    return CATALOG[name].family if name in CATALOG else None
 
 
 def _check_spaces(dataset: OfflineDataset | PackedDataset | DataSpec, env: gymnasium.Env[Any, Any]) -> None:

@@ -11,12 +11,15 @@ import h5py
 import numpy as np
 
 from zoo.datasets import sources
-from zoo.datasets.checks import MATRICES, Array, DatasetError, DatasetValueError
+from zoo.datasets.checks import MATRICES, Array, DatasetError
 from zoo.datasets.dataset import OfflineDataset, squeeze
 from zoo.datasets.doctor.findings import FLAGS, FLOATS, ORDER, Finding, Recording, examine
 from zoo.datasets.episodes import ends_of
 from zoo.datasets.load import load_dataset
+from zoo.datasets.packed import check_packed, is_packed, open_packed
 from zoo.datasets.readers import arrays, d4rl
+from zoo.datasets.sealed import check_seal
+from zoo.datasets.sizes import open_hdf5
 from zoo.datasets.vocabulary import ALL_NAMES, our_names
 
 STATUS = {"note": 0, "warning": 2, "error": 3}  # exit statuses; 1 is any command's failure
@@ -27,6 +30,8 @@ D4RL = {"terminations": "terminals", "truncations": "timeouts"}  # names inside 
 
 def check(name_or_path: str | Path) -> list[Finding]:
     """Everything found in a dataset, errors first. Raises DatasetNotFoundError where there is no such dataset."""
+    if is_packed(name_or_path):
+        return _of_packed(name_or_path)
     source = sources.locate(name_or_path)
     try:
         recording = _record(source)
@@ -69,16 +74,22 @@ def _record(source: sources.Source) -> Recording:
     return _of_dataset(load_dataset(source.name or source.path))
 
 
-def _read_hdf5(path: Path) -> Recording:
+def _of_packed(path: str | Path) -> list[Finding]:
+    """What can be told of a packed folder without loading it: whether it is the one that was written."""
     try:
-        with h5py.File(path) as file:
-            keys = {key for key in file if isinstance(file[key], h5py.Dataset) and key in ALL_NAMES}
-            columns: dict[str, Array] = {key: file[key][()] for key in keys}
-            attributes = dict(file.attrs)
-    except OSError as error:
-        raise DatasetValueError(
-            f"{path.name} cannot be read as HDF5 ({error}): it is damaged or cut off. Copy it again."
-        ) from error
+        open_packed(path)
+        check_packed(path)
+    except DatasetError as error:
+        return [_refused(error)]
+    return []
+
+
+def _read_hdf5(path: Path) -> Recording:
+    with open_hdf5(path) as file:
+        check_seal(file, path)
+        keys = {key for key in file if isinstance(file[key], h5py.Dataset) and key in ALL_NAMES}
+        columns: dict[str, Array] = {key: file[key][()] for key in keys}
+        attributes = dict(file.attrs)
     known = d4rl.BY_FILE_NAME.get(path.name)
     ends = d4rl.FLAGS if known is None else known.episode_ends
     if "episode_ends" in attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.datasets.checks import MATRICES, Array, DatasetNotFoundError, DatasetValueError, as_floats
+from zoo.datasets.checks import MATRICES, Array, DatasetError, DatasetNotFoundError, DatasetValueError, as_floats
 from zoo.datasets.dataset import STORED, Limits, OfflineDataset, Provenance, squeeze
 from zoo.datasets.episodes import LastRow, ends_of, transitions_of
+from zoo.datasets.sizes import BROKEN, check_zip
 from zoo.datasets.vocabulary import check_needed, our_names
 
 BOUNDS = ("action_low", "action_high")
@@ -258,11 +258,13 @@ def _open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     if not path.is_file():
         raise DatasetNotFoundError(f"{path} is {'a folder' if path.is_dir() else 'not there'}. Pass an .npz file.")
     try:
-        with zipfile.ZipFile(path):  # numpy.load would take a bare array or a pickle for what it is
-            pass
+        with zipfile.ZipFile(path) as archive:  # numpy.load would take a bare array or a pickle for what it is
+            check_zip(path, archive)
         with np.load(path) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+    except DatasetError:
+        raise
+    except BROKEN as error:
         raise DatasetValueError(
             f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as .npz ({error}). It is damaged, cut off, "
             "of another format or holds pickled objects, which are never read: save plain arrays with numpy.savez."

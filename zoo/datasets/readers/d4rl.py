@@ -28,6 +28,7 @@ from zoo.datasets.checks import (
 from zoo.datasets.dataset import Limits, OfflineDataset, squeeze
 from zoo.datasets.episodes import LastRow, cut, ends_of, transitions_of
 from zoo.datasets.readers.arrays import STATED, box_of, count_timeouts, stated_in
+from zoo.datasets.sizes import open_hdf5
 from zoo.datasets.vocabulary import check_needed, our_names
 
 MODES = ("full", "parity")
@@ -226,31 +227,25 @@ def _read_keys(
     path: Path, parity: bool, max_episode_steps: int | None
 ) -> tuple[dict[str, Array], dict[str, str | int | float], dict[str, Box | None], dict[str, Any]]:
     """The columns that are needed, by our names, the file's attributes, boxes and statement. infos/* can be larger."""
-    try:
-        with h5py.File(path, "r") as file:
-            names: list[str] = []
-            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            keys = our_names(path.name, names)
-            check_needed(path.name, keys, names, max_episode_steps is not None)
-            if parity:
-                keys.pop("next_observations", None)
-            columns = {}
-            for ours, key in keys.items():
-                if file[key].dtype.kind not in "fiub":
-                    raise DatasetValueError(f"{path.name}: {key} holds {file[key].dtype}, expected numbers or bool.")
-                if ours == "episode_ids":
-                    columns[ours] = squeeze(file[key][()])
-                    continue
-                column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
-                columns[ours] = column if ours in MATRICES else squeeze(column)
-            attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in (*BOUNDS, STATED)}
-            boxes = {kind: box_of(path.name, kind, file.attrs) for kind in ("action", "observation")}
-            return columns, attributes, boxes, stated_in(path.name, file.attrs)
-    except OSError as error:
-        raise DatasetValueError(
-            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, "
-            f"cut off or of another format: copy or download it again to {path}."
-        ) from error
+    with open_hdf5(path) as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        keys = our_names(path.name, names)
+        check_needed(path.name, keys, names, max_episode_steps is not None)
+        if parity:
+            keys.pop("next_observations", None)
+        columns = {}
+        for ours, key in keys.items():
+            if file[key].dtype.kind not in "fiub":
+                raise DatasetValueError(f"{path.name}: {key} holds {file[key].dtype}, expected numbers or bool.")
+            if ours == "episode_ids":
+                columns[ours] = squeeze(file[key][()])
+                continue
+            column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
+            columns[ours] = column if ours in MATRICES else squeeze(column)
+        attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in (*BOUNDS, STATED)}
+        boxes = {kind: box_of(path.name, kind, file.attrs) for kind in ("action", "observation")}
+        return columns, attributes, boxes, stated_in(path.name, file.attrs)
 
 
 def _plain(value: object) -> str | int | float:
