@@ -88,10 +88,6 @@ class CAR(SPOT):
     # Phases ---------------------------------------------------------------------------------------------------------
 
     @property
-    def offline_updates(self) -> int:
-        return self.updates - self.online_updates
-
-    @property
     def warming(self) -> bool:
         """Whether the verifier still is the reference."""
         return self.offline_updates <= self.config.warmup_steps

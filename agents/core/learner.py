@@ -251,7 +251,7 @@ class Learner(nn.Module):
             self.predicting = before
 
     @property
-    def offline_steps(self) -> int:
+    def offline_updates(self) -> int:
         """Gradient steps offline."""
         return self.updates - self.online_updates
 
@@ -267,7 +267,7 @@ class Learner(nn.Module):
         self.spec.check_env(dataset.observation_space, dataset.action_space)
         if not isinstance(dataset, Packed):
             return Table.of(dataset, self.layout, self.device, self.dtype)
-        offline_batches = self.prepared + self.offline_steps
+        offline_batches = self.prepared + self.offline_updates
         drawn = self.config.batch_size * offline_batches + self.config.offline_rows * self.online_updates
         return table_of(dataset, self.layout, self.device, self.dtype, self.seed, drawn)
 

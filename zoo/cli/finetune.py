@@ -92,13 +92,13 @@ def finetune(command: Finetune) -> Path:
     }
     begin_run(out, asked, command.fresh)
     latest, every = out / "latest.zip", command.eval_every
-    updates, steps = command.updates + agent.offline_steps, command.steps + agent.env_steps  # of the whole life
+    updates, steps = command.updates + agent.offline_updates, command.steps + agent.env_steps  # of the whole life
     if latest.exists():
         agent = load(latest, device=command.device)
         print(f"going on from {latest} at step {command.steps - steps + agent.env_steps:,} of {command.steps:,}")
     agent.tensorboard_log = str(out / "logs")
-    if data is not None and updates > agent.offline_steps:
-        agent.learn_offline(data, updates - agent.offline_steps, SaveLatest(latest, every), progress_bar=True)
+    if data is not None and updates > agent.offline_updates:
+        agent.learn_offline(data, updates - agent.offline_updates, SaveLatest(latest, every), progress_bar=True)
     if env is None:
         return agent.save(out / "final.zip")
     remaining = max(steps - agent.env_steps, 0)
