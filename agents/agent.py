@@ -175,6 +175,15 @@ class Agent(Learner):
 
         return export_onnx(self.policy, describe(self), directory, evaluation_samples, contract, scores)
 
+    def write_c(self, directory: str | os.PathLike) -> Path:
+        """Adds policy.h to the bundle of export_onnx: the actor as one C99 header, golden test inside. Returns its path.
+
+        For actors that are MLPs with ReLUs. See zoo.export.c99.write_c.
+        """
+        from zoo.export.c99 import write_c
+
+        return write_c(self.policy, describe(self), directory)
+
     def write_guard(
         self, dataset: Dataset, directory: str | os.PathLike, quantile: float = 0.999, rows: int = 100_000
     ) -> Path:

@@ -15,7 +15,7 @@ from zoo.export.files import Lock, whole_folder, written_through
 CONTRACT = "contract.json"
 CARD = "CARD.md"  # without a hash: people may add to it
 GRAPHS = ("actor.onnx", "critic.onnx", "policy.onnx", "golden.npz", "report.json")
-ADDED = ("disagreement.onnx", "fp16/policy.onnx", "int8/policy.onnx")  # later, by write_guard and write_variants
+ADDED = ("disagreement.onnx", "policy.h", "fp16/policy.onnx", "int8/policy.onnx")  # later
 
 
 def add_contract(

@@ -21,6 +21,7 @@ class Export:
         contract: TOML file with the robot's names, units, ranges and control rate; docs/contract.md explains it.
         guard: share of the data's own actions that a guard lets pass, such as 0.999; docs/control.md explains it.
         dataset: for the guard's threshold; by default the one of the training.
+        c: add policy.h, the actor as one C99 header without dependencies, its golden test inside.
     """
 
     checkpoint: Positional[Path]
@@ -29,6 +30,7 @@ class Export:
     contract: Path | None = None
     guard: float | None = None
     dataset: str | None = None
+    c: bool = False
 
     def run(self) -> None:
         print(export_report(self))
@@ -57,6 +59,9 @@ def export_report(command: Export) -> str:
             f"disagreement.onnx: threshold {calibration['threshold']:.4g}, median {calibration['median']:.4g} on "
             f"{calibration['rows']:,} rows; it refuses the actor in {calibration['policy_alarms']:.2%} of their states"
         )
+    if command.c:
+        header = agent.write_c(folder)
+        lines.append(f"{header.name}: {header.stat().st_size:,} bytes; cc -std=c99 -O2 -DPOLICY_MAIN -x c {header} -lm")
     digest = hashlib.sha256((folder / "contract.json").read_bytes()).hexdigest()
     lines.append(f"contract.json has the SHA-256 {digest}")
     lines.append(f"exported to {folder}; on the robot: python -m zoo_robot verify {folder}")
