@@ -33,9 +33,11 @@ class Agent(Learner):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1000,
-        progress_bar: bool = False,
+        progress_bar: bool | None = None,
     ) -> Self:
         """`total_timesteps` more gradient steps on the dataset. log_interval: in gradient steps.
+
+        progress_bar: None is a bar where standard error is a terminal; True tells lines now and then elsewhere.
 
         A paper's preparation (a density model, a filter of the data) comes before the first one, as a phase of its own
         with its own bar, and does not count. A checkpoint written in its middle goes on from there.
@@ -50,7 +52,7 @@ class Agent(Learner):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1000,
-        progress_bar: bool = False,
+        progress_bar: bool | None = None,
         dataset: Dataset | None = None,
     ) -> Self:
         """`total_timesteps` more environment steps with the paper's online updates.

@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.agents.core.batch import Batch
 from zoo.agents.core.config import Hyper, OnlineBuffer
 from zoo.agents.core.draws import Draws, dropout_masks
-from zoo.agents.core.learner import Metrics
+from zoo.agents.core.learner import Metrics, Preparation
 from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.core.replay import Table
 from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
@@ -58,6 +58,11 @@ class SPOT(ActorCritic):
     """critic_loss and gradient_step are ActorCritic's."""
 
     Config = SPOTConfig
+    preparation = Preparation(
+        "a density of the data's actions",
+        "the actor's penalty is measured by it",
+        "density_steps",
+    )
     config: SPOTConfig
     density_share: Tensor
 

@@ -4,7 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -34,6 +34,14 @@ OURS = "zoo.agents."
 CHUNK = 100_000  # rows that the normaliser looks at in one go
 
 
+class Preparation(NamedTuple):
+    """A phase before the first gradient step, in words: what is fitted, why, and the field that has its steps."""
+
+    what: str
+    why: str
+    field: str
+
+
 def paper(cls: type) -> type:
     """The agent of this package that a class is, or the nearest one that a user's class comes from."""
     return next((base for base in cls.__mro__ if base.__module__.startswith(OURS)), cls)
@@ -55,6 +63,7 @@ class Learner(nn.Module):
 
     Config: ClassVar[type[AgentConfig]]
     columns: ClassVar[tuple[str, ...]] = COLUMNS
+    preparation: ClassVar[Preparation | None] = None  # in words, where preparation_steps may be above 0
     uncapturable: ClassVar[str | None] = None  # why a GPU cannot record gradient_step, where it cannot
     offline_only: ClassVar[str | None] = None  # why it cannot be fine-tuned online, where it cannot
 

@@ -13,25 +13,25 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
-from tqdm import tqdm
 
 from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, Metrics
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.files.saving import save_agent
+from zoo.agents.loop.progress import Progress
 from zoo.export.stopping import Interrupt, Stopped, interruptible
 
 
 @contextmanager
 def running(
-    agent: Learner, total: int, callback: MaybeCallback, log_interval: int, progress_bar: bool
+    agent: Learner, total: int, callback: MaybeCallback, log_interval: int, progress_bar: bool | None
 ) -> Iterator[Run]:
     """The surroundings of one call of learn_offline or finetune_online.
 
     Ctrl-C, SIGTERM and SIGHUP let the step in progress end, then write a checkpoint and raise Stopped, a
     KeyboardInterrupt that says where. A second signal does not wait.
     """
-    bar = tqdm(total=total, unit="step", disable=not progress_bar, dynamic_ncols=True)
+    bar = Progress(total, "online" if agent.online else "offline", progress_bar)
     with bar, interruptible() as interrupt, some_env(agent):
         run = Run(agent, init_callback(agent, callback), interrupt, bar, log_interval)
         run.callback.on_training_start(begin_locals(agent, total, log_interval, progress_bar), globals())
@@ -51,7 +51,7 @@ def running(
 class Run:
     """Told of every step: calls the callback, moves the bar, writes the log."""
 
-    def __init__(self, agent: Learner, callback: BaseCallback, interrupt: Interrupt, bar: tqdm, log_interval: int):
+    def __init__(self, agent: Learner, callback: BaseCallback, interrupt: Interrupt, bar: Progress, log_interval: int):
         self.agent = agent
         self.callback = callback
         self.interrupt = interrupt
@@ -103,7 +103,7 @@ class Run:
         logger.dump(self.agent.num_timesteps)
         self.logged, self.logged_done = now, self.done
         losses = {name: float(np.mean(value)) for name, value in values.items() if name.endswith("/loss")}
-        self.bar.set_postfix({name.removesuffix("/loss"): f"{value:.3g}" for name, value in losses.items()})
+        self.bar.losses({name.removesuffix("/loss"): value for name, value in losses.items()})
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numbers
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import MaybeCallback
-from tqdm import tqdm
 
 from zoo.agents.core.batch import CHOSEN, Batch
 from zoo.agents.core.learner import Learner, Metrics
@@ -17,7 +17,11 @@ from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
 from zoo.agents.loop.border import Border, Step, copying
 from zoo.agents.loop.engine import Engine
+from zoo.agents.loop.progress import Progress, duration
 from zoo.agents.loop.run import Run, running
+
+LONG = 1_000  # steps of a preparation that nobody should have to wonder about
+PROBE = 20  # steps after which its duration is told
 
 
 def learn_offline(
@@ -26,7 +30,7 @@ def learn_offline(
     total_timesteps: int,
     callback: MaybeCallback,
     log_interval: int,
-    progress_bar: bool,
+    progress_bar: bool | None,
 ) -> None:
     table = agent.offline_table(dataset)
     agent.online = False
@@ -51,7 +55,7 @@ def finetune_online(
     total_timesteps: int,
     callback: MaybeCallback,
     log_interval: int,
-    progress_bar: bool,
+    progress_bar: bool | None,
 ) -> None:
     if agent.offline_only is not None:
         raise ValueError(f"{type(agent).__name__} {agent.offline_only}")
@@ -111,20 +115,42 @@ def finetune_online(
                 break
 
 
-def prepare(agent: Learner, table: Table, run: Run, log_interval: int, progress_bar: bool) -> bool:
-    """What the agent prepares before its first gradient step, or the rest of it. False if it was interrupted."""
+def prepare(agent: Learner, table: Table, run: Run, log_interval: int, progress_bar: bool | None) -> bool:
+    """What the agent prepares before its first gradient step, or the rest of it. False if it was interrupted.
+
+    A long one is announced: what, why, how many steps, about how long, and the field that shortens it.
+    """
     todo = agent.preparation_steps - agent.prepared
+    tell = todo >= LONG or (bool(agent.verbose) and todo > 0)
+    if tell:
+        print(announcement(agent, todo), flush=True)
     engine = Engine.of(agent)
-    for _ in tqdm(range(todo), desc="preparation", unit="step", disable=not progress_bar or not todo):
-        table.advance(agent.config.batch_size)
-        metrics = engine.run("preparation", lambda: agent.prepare(table))
-        agent.prepared += 1
-        if agent.prepared % log_interval == 0:
-            run.metrics = metrics | {"time/preparation_steps": torch.tensor(agent.prepared)}
-            run.log()
-        if not run.prepared():
-            return False
+    began = time.monotonic()
+    with Progress(todo, "preparation", progress_bar) as bar:
+        for step in range(todo):
+            table.advance(agent.config.batch_size)
+            metrics = engine.run("preparation", lambda: agent.prepare(table))
+            agent.prepared += 1
+            bar.update(1)
+            if tell and step == PROBE:
+                print(f"preparation: about {duration((time.monotonic() - began) / PROBE * todo)} here", flush=True)
+            if agent.prepared % log_interval == 0:
+                run.metrics = metrics | {"time/preparation_steps": torch.tensor(agent.prepared)}
+                run.log()
+            if not run.prepared():
+                return False
     return True
+
+
+def announcement(agent: Learner, todo: int) -> str:
+    """What is prepared before the first gradient step, and why."""
+    about = agent.preparation
+    if about is None:
+        return f"{type(agent).__name__} prepares for {todo:,} steps before its first gradient step"
+    return (
+        f"{type(agent).__name__} first fits {about.what}, {todo:,} steps before its first gradient step: {about.why}. "
+        f"Fewer: {about.field}={min(todo // 10, 10_000)}"
+    )
 
 
 def online_data(agent: Learner, dataset: Dataset | None) -> Table | None:

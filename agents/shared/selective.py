@@ -18,7 +18,7 @@ from torch import Tensor
 from zoo.agents.agent import Agent
 from zoo.agents.core.batch import COLUMNS, Batch
 from zoo.agents.core.config import AgentConfig, Hyper
-from zoo.agents.core.learner import Metrics
+from zoo.agents.core.learner import Metrics, Preparation
 from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
@@ -69,6 +69,11 @@ class Selective(Agent):
     """A paper's file calls build_selection, and update_coefficient with its own measure of the trust region."""
 
     config: SelectiveConfig
+    preparation = Preparation(
+        "a filter of the data (trust='iql')",
+        "only transitions that it trusts are cloned, so it comes first",
+        "filter_steps",
+    )
     columns = (*COLUMNS, "trusted")
     annealed: Tensor
     n: Tensor

@@ -315,7 +315,7 @@ def test_report_explains_in_80_columns_and_counts(tmp_path, hopper):
     assert max(map(len, text.splitlines())) <= 80
     assert text.splitlines()[0] == "error: rewards hold NaN or inf"
     assert text.splitlines()[-1] == "it: 1 error, 1 warning"
-    assert report("it", []) == "it: nothing found"
+    assert report("it", []) == "it: no problems found"
 
 
 @pytest.mark.parametrize(("value", "code"), [(None, 0), (0.5, 2), (np.nan, 3)])

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,7 @@ def check_counts(command: Any, **least: int) -> None:
         values = getattr(command, name)
         for value in values if isinstance(values, tuple) else (values,):
             option = f"--{name.replace('_', '-')}"
-            if value is not None and value < low:
+            if value is not None and not low <= value < math.inf:  # NaN too
                 raise ValueError(f"{option} must be at least {low}, got {value}")
             if value is not None and "seed" in name and value > LARGEST_SEED:
                 raise ValueError(f"{option} must be at most {LARGEST_SEED}, got {value}")

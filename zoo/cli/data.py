@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from zoo.cli.arguments import check_counts
 from zoo.cli.logs import Import, MapCommand
 from zoo.cli.reading import Reading
 
@@ -67,7 +68,11 @@ def collect(command: Collect) -> Path:
     from zoo.collecting import collect
     from zoo.evaluation.envs import make_env
 
-    actors = [collect.load_actor(policy, command.deterministic) for policy in command.policies]
+    check_counts(command, steps=1, envs=1, seed=0, noise=0)
+
+    env = make_env(command.env)
+    actors = [collect.load_actor(policy, command.deterministic, env) for policy in command.policies]
+    env.close()
     weights = command.weights or (1.0,) * len(actors)
     actor: collect.Actor = collect.Mixture(actors, weights) if len(actors) > 1 or command.weights else actors[0]
     actor = collect.Noisy(actor, command.noise) if command.noise else actor
@@ -148,6 +153,7 @@ class Maze:
     def run(self) -> None:
         from zoo.collecting.mazes import make_maze_set
 
+        check_counts(self, steps=1, envs=1, seed=0, noise=0)
         print(f"saved {make_maze_set(**vars(self))}")
 
 
@@ -184,6 +190,7 @@ class Behaviours:
     def run(self) -> None:
         from zoo.collecting.behaviours import make_sets
 
+        check_counts(self, steps=1, samples=1, every=1, envs=1, seed=0, noise=0, medium=0)
         for path in make_sets(**vars(self)):
             print(f"saved {path}")
 
@@ -211,6 +218,7 @@ class MoodCollect:
     def run(self) -> None:
         from zoo.collecting.mood.collect import collect_all
 
+        check_counts(self, seeds=0, steps=1, exploration_steps=1)
         for path in collect_all(**vars(self)):
             print(f"saved {path}")
 
@@ -236,6 +244,9 @@ class MoodMerge:
     def run(self) -> None:
         from zoo.collecting.mood.sets import merge
 
+        check_counts(self, seeds=0)
+        if not 0.0 < self.keep <= 1.0:
+            raise ValueError(f"--keep must be a share above 0, at most 1, got {self.keep}")
         for path in merge(**vars(self)):
             print(f"saved {path}")
 

@@ -101,7 +101,10 @@ def finetune(command: Finetune) -> Path:
         agent.learn_offline(data, updates - agent.offline_updates, SaveLatest(latest, every), progress_bar=True)
     if env is None:
         return agent.save(out / "final.zip")
-    remaining = max(steps - agent.env_steps, 0)
+    remaining = steps - agent.env_steps
+    if remaining < 0:
+        done = command.steps - remaining
+        raise ValueError(f"{latest} has {done:,} steps behind it, --steps {command.steps:,} are fewer")
     with closing(Evaluation(make, every, out / "evaluations.csv", workers=command.workers)) as evaluation:
         callbacks = [evaluation, SaveLatest(latest, every)]
         agent.finetune_online(env, remaining, callback=callbacks, progress_bar=True, dataset=data)

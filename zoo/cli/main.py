@@ -6,6 +6,8 @@ is imported in it, so that help comes without torch.
 
 import os
 import sys
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from typing import Any
 
 import tyro
@@ -37,12 +39,30 @@ app.command(data, name="data")
 app.command(study, name="study")
 
 
+def parse() -> Any:
+    """The command that was typed. A mistake ends in one line: the box that tyro draws around it, without the box."""
+    with redirect_stderr(StringIO()):
+        try:
+            return app.cli(prog="zoo", description="Offline reinforcement learning: from logs to a robot's policy.")
+        except SystemExit as stop:
+            if not stop.code:  # --help
+                raise
+    os.environ["COLUMNS"] = "1000"  # unwrapped; the process ends here
+    with redirect_stderr(StringIO()) as box, suppress(SystemExit):
+        app.cli(prog="zoo")
+    lines = [line.strip("│ ").rstrip(".") for line in box.getvalue().splitlines()[1:-1]]
+    said = lines[: next((i for i, line in enumerate(lines) if set(line) <= set("─ ")), len(lines))]
+    usage = " ".join(word for word in ("zoo", *sys.argv[1:2]) if word == "zoo" or word in (*COMMANDS, "data"))
+    print(f"zoo: {'; '.join(said)}; see {usage} --help", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Console script. Errors that a user can act on end in one line, not a traceback; ZOO_TRACEBACK=1 shows it."""
     try:
         if "" in sys.argv[1:]:
             raise ValueError(f"argument {sys.argv.index('', 1)} is empty: a variable of the shell without a value?")
-        command = app.cli(prog="zoo", description="Offline reinforcement learning: from logs to a robot's policy.")
+        command = parse()
         with handled(at_once):
             command.run()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough

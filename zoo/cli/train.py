@@ -148,6 +148,7 @@ def begin(
     settings = dict(chosen) | grid(swept, command.population or 1)
     spec = DataSpec.of(data)
     preset = choose_preset(cls.__name__, spec, command.preset)
+    settings |= shorter_preparation(command, cls, preset.settings | settings)
     config = cls.Config.build(preset.settings | settings)
     config.check_population(population)
     asked = {
@@ -186,6 +187,26 @@ def begin(
     )
     begin_run(command.out, asked, command.fresh)
     return learner
+
+
+def shorter_preparation(command: Train, cls: "type[Agent]", settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A preparation that is no longer than the training, where the user does not say how long. Says so.
+
+    The papers' lengths are for a million steps. A run that goes on keeps the length that it began with.
+    """
+    from zoo.cli.resuming import read_record
+
+    field = None if cls.preparation is None else cls.preparation.field
+    if field is None or any(name.partition("=")[0].strip().lower() == field for name in command.settings):
+        return {}
+    before = None if command.fresh else read_record(command.out)
+    paper = getattr(cls.Config.build(dict(settings)), field)
+    if before is not None and isinstance(before.get("config"), dict) and field in before["config"]:
+        return {field: before["config"][field]}
+    if paper <= command.steps:
+        return {}
+    print(f"{field}: {command.steps:,}, as many as --steps, in place of {paper:,}; --set {field}={paper} takes those")
+    return {field: command.steps}
 
 
 def about_data(spec: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
-from tqdm import tqdm
 
 from zoo.agents.core.finite import check_rows
+from zoo.agents.loop.progress import Progress
 from zoo.collecting.journal import Journal
 from zoo.collecting.recording import About, Recorder
 from zoo.datasets.checks import ROUNDING, Array
@@ -74,7 +74,7 @@ def record(
     """What the journal lacks of `steps` transitions."""
     numbers = (number for number in itertools.count() if number not in journal.numbers)
     remaining = steps - journal.rows
-    with tqdm(total=steps, initial=journal.rows, disable=not progress_bar, unit="step") as bar:
+    with Progress(steps, "collecting", progress_bar, initial=journal.rows) as bar:
         running = [begin(recorder, next(numbers), seed) for recorder in recorders] if remaining > 0 else []
         while remaining > 0:
             actions = choose_actions(actor, running)
@@ -190,11 +190,25 @@ class Mixture:
         return np.stack(parts)
 
 
-def load_actor(text: str, deterministic: bool = True) -> Actor:
+def load_sb3(algorithm: Any, path: str, env: gym.Env | None) -> Any:
+    """A Stable-Baselines3 checkpoint. Those made with gym hold gym's spaces and schedules of an older Python; the
+    environment's own spaces, and constants, take their place, as Stable-Baselines3's documentation has it.
+    """
+    try:
+        return algorithm.load(path, device="cpu")
+    except ModuleNotFoundError as error:
+        if error.name != "gym" or env is None:
+            raise
+    objects: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
+    objects |= {"observation_space": env.observation_space, "action_space": env.action_space}
+    return algorithm.load(path, device="cpu", custom_objects=objects)
+
+
+def load_actor(text: str, deterministic: bool = True, env: gym.Env | None = None) -> Actor:
     """An actor from what a person types: "random", "SAC:model.zip" (Stable-Baselines3), "agent.zip" (ours), an exported
     folder or .onnx file, or "package.module:function", a function of observations (n, O) to actions (n, A).
 
-    A Stable-Baselines3 checkpoint contains pickled objects: load only files that you trust.
+    A Stable-Baselines3 checkpoint contains pickled objects: load only files that you trust. env: where it will act.
     Raises ValueError for anything else, FileNotFoundError where there is no such file.
     """
     prefix, colon, rest = text.partition(":")
@@ -203,7 +217,7 @@ def load_actor(text: str, deterministic: bool = True) -> Actor:
     if prefix in SB3 and colon:
         import stable_baselines3
 
-        model = getattr(stable_baselines3, prefix).load(rest, device="cpu")
+        model = load_sb3(getattr(stable_baselines3, prefix), rest, env)
         return Predictor(model, {"deterministic": deterministic})
     path = Path(text).expanduser()
     if path.is_dir() or path.suffix == ".onnx":

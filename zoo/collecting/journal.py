@@ -23,7 +23,8 @@ import gymnasium as gym
 import numpy as np
 
 from zoo.collecting.recording import About, bounds, check_about, write_hdf5
-from zoo.datasets.checks import Array
+from zoo.datasets.checks import Array, DatasetValueError
+from zoo.datasets.readers.d4rl import SUFFIXES
 from zoo.export.files import Lock, sync
 
 MAGIC = b"\x89ZOO\r\n\x1a\n"
@@ -44,6 +45,8 @@ class Journal:
     """
 
     def __init__(self, path: Path, about: About):
+        if path.suffix not in SUFFIXES:
+            raise DatasetValueError(f"{path}: a recording is an HDF5 file, its name ends in {' or '.join(SUFFIXES)}")
         if path.exists():
             raise FileExistsError(f"{path} is already there; delete it to record it again, or give another path")
         self.lock = Lock(path)

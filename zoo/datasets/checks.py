@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,6 +56,21 @@ class DatasetValueError(DatasetError, ValueError):
     """Contents that would train silently wrong: shapes, NaN, actions outside the box, damaged files."""
 
 
+def unreadable(path: Path, error: Exception) -> DatasetValueError:
+    """What to say of an HDF5 file that cannot be opened: one that is held open is whole, and must not be replaced."""
+    if "lock" in str(error).lower():
+        return DatasetValueError(
+            f"{path} is held open by another process, which may be writing it ({error}). The file itself need not be "
+            "damaged: wait for that process to close it, or copy the file and read the copy."
+        )
+    if isinstance(error, PermissionError):
+        return DatasetValueError(f"{path} may not be read by this user ({error}): ask for the right to read it.")
+    return DatasetValueError(
+        f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, cut off or of "
+        f"another format: copy or download it again to {path}."
+    )
+
+
 def check_columns(owner: str, columns: Mapping[str, Array]) -> None:
     """Refuse empty columns, wrong ranks, different lengths, NaN and inf; owner begins the message.
 
@@ -83,8 +99,24 @@ def check_columns(owner: str, columns: Mapping[str, Array]) -> None:
         if not finite.all():
             raise DatasetValueError(
                 f"{owner}: {name} holds {np.count_nonzero(~finite)} NaN or inf, the first in row "
-                f"{int(np.argmin(finite.all(axis=1)))}. Repair the rows, or drop them and end the episode."
+                f"{int(np.argmin(finite.all(axis=1)))}. Repair the rows, or drop them and end the episode. "
+                "A terminal row's next_observations are never used: put its observations there, and keep the row."
             )
+
+
+def check_continuous(owner: str, actions: ArrayLike) -> None:
+    """Refuse the numbers of categories as actions: whole numbers from 0 on, one a row.
+
+    For data without an action box: whoever gives one has said that the numbers are amounts.
+    """
+    array = np.asarray(actions)
+    one = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+    if one and array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() > 1:
+        raise DatasetValueError(
+            f"{owner}: the actions are the whole numbers {array.min()} to {array.max()}, one a row, as of a Discrete "
+            "space. Agents here act in continuous boxes and would take the number of a category for an amount. If "
+            "they are amounts, pass floats (N, 1) and action_space=Box(low, high)."
+        )
 
 
 def as_floats(owner: str, name: str, values: ArrayLike) -> NDArray[np.float32]:

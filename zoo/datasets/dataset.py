@@ -20,6 +20,7 @@ from zoo.datasets.checks import (
     as_floats,
     check_actions,
     check_columns,
+    check_continuous,
     check_episodes,
     check_space,
     clip_rounding,
@@ -107,6 +108,8 @@ class OfflineDataset:
         episode ends at each termination or truncation. An unfinished last episode is truncated by the end of
         the data. action_space defaults to [-1, 1]^A, observation_space to an unbounded box.
         """
+        if action_space is None:
+            check_continuous(name, actions)
         raw = {
             "observations": as_floats(name, "observations", observations),
             "actions": as_floats(name, "actions", actions),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import h5py
 
-from zoo.datasets.checks import DatasetError, DatasetValueError
+from zoo.datasets.checks import DatasetError, DatasetValueError, unreadable
 
 MOST = 100  # bytes declared for each byte of the file
 FREE = 64 * 2**20  # bytes that may be declared in any case
@@ -52,10 +52,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     except DatasetError:
         raise
     except BROKEN as error:
-        raise DatasetValueError(
-            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read as HDF5 ({error}). It is damaged, "
-            f"cut off or of another format: copy or download it again to {path}."
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def check_hdf5(path: Path, file: h5py.File) -> None:

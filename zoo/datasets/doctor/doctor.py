@@ -54,7 +54,7 @@ def status(findings: list[Finding]) -> int:
 def report(name: str, findings: list[Finding]) -> str:
     """The findings as text of at most 80 columns."""
     if not findings:
-        return f"{name}: nothing found"
+        return f"{name}: no problems found"
     lines = []
     for finding in findings:
         lines += textwrap.wrap(f"{finding.severity}: {finding.title}", WIDTH)

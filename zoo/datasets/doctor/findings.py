@@ -145,8 +145,20 @@ def not_finite(recording: Recording) -> Iterator[Finding]:
                 _name(rows),
                 len(rows),
                 "One such number makes every weight of a network NaN within a step.",
-                "Repair the rows from the log, or drop them and end the episode before them.",
+                _mend(key, recording.flag("terminals")[rows]),
             )
+
+
+def _mend(key: str, terminal: Array) -> str:
+    """What to do about rows of this column that are not finite. terminal: (n,), whether each ends in a failure."""
+    if key == "next_observations" and terminal.all():
+        return (
+            "These rows are terminal, and what follows a terminal state is never used: put the row's own observations "
+            "there. Keep the rows: they are the failures that the agent learns from."
+        )
+    if key == "next_observations" and terminal.any():
+        return "Of terminal rows put the row's own observations there and keep them; repair the others from the log."
+    return "Repair the rows from the log, or drop them and end the episode before them."
 
 
 def outside_box(recording: Recording) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from zoo.datasets.checks import (
 )
 from zoo.datasets.dataset import Limits, OfflineDataset, squeeze
 from zoo.datasets.episodes import LastRow, cut, ends_of, transitions_of
+from zoo.datasets.places import home
 from zoo.datasets.readers.arrays import STATED, box_of, count_timeouts, stated_in
 from zoo.datasets.sizes import open_hdf5
 from zoo.datasets.vocabulary import check_needed, our_names
@@ -128,7 +129,7 @@ def find_file(name: str) -> Path:
             f"no D4RL dataset {name!r}; known are {', '.join(CATALOG)}. To read any file, pass its path."
         )
     file = CATALOG[name]
-    folders = [Path.home() / ".d4rl" / "datasets"]
+    folders = [home() / ".d4rl" / "datasets"]
     if os.environ.get("D4RL_DATASET_DIR"):
         folders.insert(0, Path(os.environ["D4RL_DATASET_DIR"]).expanduser())
     for folder in folders:

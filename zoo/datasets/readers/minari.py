@@ -22,6 +22,7 @@ from gymnasium.spaces.utils import flatten_space
 
 from zoo.datasets.checks import Array, DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import Limits, OfflineDataset
+from zoo.datasets.places import home
 from zoo.datasets.readers.arrays import Episode, from_episodes
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ KEPT = ("algorithm_name", "author", "code_permalink", "description", "minari_ver
 
 def root() -> Path:
     """Where Minari keeps its datasets."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or home() / ".minari" / "datasets")
 
 
 def find_folder(name: str) -> Path | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zoo.datasets.checks import Array, DatasetKeyError, DatasetNotFoundError, as_floats, check_columns
 from zoo.datasets.dataset import Limits, OfflineDataset, episode_index, squeeze
+from zoo.datasets.places import home
 from zoo.datasets.readers.arrays import load_npz
 
 URL = "https://rail.eecs.berkeley.edu/datasets/ogbench"
@@ -37,7 +38,7 @@ def find_file(name: str) -> Path:
 
     Raises DatasetNotFoundError with the URL when the file is absent.
     """
-    folders = [Path.home() / ".ogbench" / "data"]
+    folders = [home() / ".ogbench" / "data"]
     if os.environ.get("OGBENCH_DATASET_DIR"):
         folders.insert(0, Path(os.environ["OGBENCH_DATASET_DIR"]).expanduser())
     file_name = f"{_without_task(name)}.npz"
