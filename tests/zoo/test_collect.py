@@ -412,7 +412,8 @@ def test_what_is_recorded_is_what_was_chosen_and_given(tmp_path):
     def lean(observations, episodes):
         return np.clip(0.1 * observations, Corridor.action_space.low, Corridor.action_space.high)
 
-    rows = [columns(collect(env, lean, tmp_path / env.__name__, 40, ABOUT, envs=3)) for env in (Corridor, Writes)]
+    files = {env: tmp_path / f"{env.__name__}.hdf5" for env in (Corridor, Writes)}
+    rows = [columns(collect(env, lean, file, 40, ABOUT, envs=3)) for env, file in files.items()]
     for name in ("observations", "actions", "next_observations", "rewards"):
         np.testing.assert_array_equal(rows[0][name], rows[1][name])
 
