@@ -82,7 +82,7 @@ class ASPC(ActorCritic):
         self.optimizers["alpha"] = Adam([self.raw_alpha], c.alpha_lr)
         self.value: Value | None = None
         if c.cloning_weights != "none":
-            self.value = Value(self.spec.observation_size, lead=self.lead)
+            self.value = Value(self.spec.observation_size, lead=self.lead, activation=c.activation)
             self.optimizers["critic"] = Adam([*self.critic.parameters(), *self.value.parameters()], c.critic_lr)
 
     def initialize(self) -> None:

@@ -8,7 +8,7 @@ It has no critics: it reads no rewards but to choose episodes, and nothing choos
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from zoo.policies.residual import Network
 class BCConfig(AgentConfig):
     normalize_observations: bool = True
     actor_hidden: tuple[int, ...] = (256, 256)
-    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU
+    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each activation
     actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
     policy: Literal["deterministic", "gaussian"] = "deterministic"
     actor_lr: Hyper = 3e-4
@@ -56,11 +56,12 @@ class BC(Agent):
 
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+        kind: dict[str, Any] = {"norm": c.actor_norm, "network": c.actor_network, "activation": c.activation}
         actor: DeterministicActor | NormalActor
         if c.policy == "deterministic":
-            actor = DeterministicActor(*sizes, c.actor_hidden, self.lead, norm=c.actor_norm, network=c.actor_network)
+            actor = DeterministicActor(*sizes, c.actor_hidden, self.lead, **kind)
         else:
-            actor = NormalActor(*sizes, c.actor_hidden, self.lead, c.actor_norm, network=c.actor_network)
+            actor = NormalActor(*sizes, c.actor_hidden, self.lead, **kind)
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor, NoCritic(), sizes[0], low, high)
         self.optimizers = {"actor": Adam(actor.parameters(), c.actor_lr)}

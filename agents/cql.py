@@ -38,7 +38,7 @@ class CQLConfig(AgentConfig):
     normalize_observations: bool = True
     actor_hidden: tuple[int, ...] = (256, 256, 256)
     critic_hidden: tuple[int, ...] = (256, 256, 256)
-    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU of the critics
+    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each activation of the critics
     actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
     critic_network: Network = "mlp"
     n_critics: int = 2
@@ -102,9 +102,10 @@ class CQL(Agent):
             h = self.hyper
             self.floor = ReturnFloor(c.return_floor == "sparse", h.gamma, h.reward_scale, h.reward_shift)
         self.aggregate: Aggregate = minimum if c.pessimism is None else Pessimistic(c.pessimism)
-        actor = GaussianActor(*sizes, c.actor_hidden, self.lead, (1.0, -1.0), c.actor_network)
+        actor = GaussianActor(*sizes, c.actor_hidden, self.lead, (1.0, -1.0), c.actor_network, activation=c.activation)
         critic, self.target_critic = (
-            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network) for _ in range(2)
+            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network, c.activation)
+            for _ in range(2)
         )
         orthogonal_(critic.trunk, math.sqrt(2.0), 1e-2)
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)

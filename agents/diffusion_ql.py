@@ -22,6 +22,7 @@ from zoo.agents.core.learner import Metrics
 from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.shared.losses import Targets, magnitude, squared_errors, td_target
 from zoo.policies import Critic, DiffusionActor, Policy, minimum
+from zoo.policies.mlp import Activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class DiffusionQLConfig(AgentConfig):
     actor_hidden: tuple[int, ...] = (256, 256, 256)
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     n_critics: int = 2
+    activation: Activation = "mish"
     diffusion_steps: int = 5
     actor_lr: Hyper = 3e-4
     critic_lr: Hyper = 3e-4
@@ -64,10 +66,10 @@ class DiffusionQL(Agent):
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
         actor, self.target_actor = (
-            DiffusionActor(*sizes, c.actor_hidden, self.lead, c.diffusion_steps) for _ in range(2)
+            DiffusionActor(*sizes, c.actor_hidden, self.lead, c.diffusion_steps, c.activation) for _ in range(2)
         )
         critic, self.target_critic = (
-            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, activation="mish") for _ in range(2)
+            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, activation=c.activation) for _ in range(2)
         )
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor, critic, sizes[0], low, high)

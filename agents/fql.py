@@ -21,6 +21,7 @@ from zoo.agents.core.learner import Metrics
 from zoo.agents.core.optim import Adam, minimize_together
 from zoo.agents.shared.losses import Targets, cloning_error, magnitude, squared_errors, td_target
 from zoo.policies import Critic, LayerNorm, OneStepActor, Policy, VelocityField, mean, minimum, xavier_uniform_
+from zoo.policies.mlp import Activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class FQLConfig(AgentConfig):
     actor_hidden: tuple[int, ...] = (512, 512, 512, 512)  # of the flow too
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
     n_critics: int = 2
+    activation: Activation = "gelu"
     actor_lr: Hyper = 3e-4  # of the flow too
     critic_lr: Hyper = 3e-4
     gamma: Hyper = 0.99
@@ -58,9 +60,11 @@ class FQL(Agent):
 
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
-        actor, self.flow = (kind(*sizes, c.actor_hidden, self.lead) for kind in (OneStepActor, VelocityField))
+        actor, self.flow = (
+            kind(*sizes, c.actor_hidden, self.lead, c.activation) for kind in (OneStepActor, VelocityField)
+        )
         critic, self.target_critic = (
-            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, "after", activation="gelu") for _ in range(2)
+            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, "after", activation=c.activation) for _ in range(2)
         )
         self.aggregate = minimum if c.q_aggregate == "min" else mean
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)

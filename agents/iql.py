@@ -11,7 +11,7 @@ actor is AWAC's; and for AntMaze the variants "rs-ln" and "rs-ln-pa" with PARS's
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -69,7 +69,9 @@ class IQL(Weighted):
     config: IQLConfig
 
     def build(self) -> None:
-        self.value = Value(self.spec.observation_size, self.config.value_hidden, self.lead)
+        self.value = Value(
+            self.spec.observation_size, self.config.value_hidden, self.lead, activation=self.config.activation
+        )
         super().build()
         self.optimizers["value"] = Adam(self.value.parameters(), self.config.value_lr)
         span = self.spec.return_max - self.spec.return_min
@@ -81,7 +83,8 @@ class IQL(Weighted):
         if c.policy == "gaussian":
             return super().new_actor()
         sizes = (self.spec.observation_size, self.spec.action_size)
-        return DeterministicActor(*sizes, c.actor_hidden, self.lead, norm=c.actor_norm, network=c.actor_network)
+        kind: dict[str, Any] = {"norm": c.actor_norm, "network": c.actor_network, "activation": c.activation}
+        return DeterministicActor(*sizes, c.actor_hidden, self.lead, **kind)
 
     def initialize(self) -> None:
         super().initialize()

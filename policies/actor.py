@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.policies.distributions import BoxNormal, TanhNormal
-from zoo.policies.mlp import Norm
+from zoo.policies.mlp import Activation, Norm
 from zoo.policies.residual import Network, trunk
 
 
@@ -27,10 +27,11 @@ class DeterministicActor(nn.Module):
         search_noise: float = 0.2,
         norm: Norm = "none",
         network: Network = "mlp",
+        activation: Activation = "relu",
     ):
         super().__init__()
         self.search_noise = search_noise
-        self.trunk = trunk(network, (observation_size, *hidden, action_size), lead, norm)
+        self.trunk = trunk(network, (observation_size, *hidden, action_size), lead, norm, activation)
 
     def forward(self, observations: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """The action, (..., B, A). masks: dropout in training, one (..., B, width) for each hidden layer."""
@@ -65,10 +66,11 @@ class GaussianActor(nn.Module):
         affine_log_std: tuple[float, float] | None = None,
         network: Network = "mlp",
         log_std_range: tuple[float, float] = (-20.0, 2.0),
+        activation: Activation = "relu",
     ):
         super().__init__()
         self.log_std_range = log_std_range
-        self.trunk = trunk(network, (observation_size, *hidden, 2 * action_size), lead)
+        self.trunk = trunk(network, (observation_size, *hidden, 2 * action_size), lead, activation=activation)
         self.affine = affine_log_std is not None
         if affine_log_std is not None:
             scale, offset = affine_log_std
@@ -118,9 +120,10 @@ class NormalActor(nn.Module):
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         per_dimension: bool = False,
         network: Network = "mlp",
+        activation: Activation = "relu",
     ):
         super().__init__()
-        self.trunk = trunk(network, (observation_size, *hidden, action_size), lead, norm)
+        self.trunk = trunk(network, (observation_size, *hidden, action_size), lead, norm, activation)
         self.mean, self.log_std_range, self.per_dimension = mean, log_std_range, per_dimension
         if std is None:
             self.log_std = nn.Parameter(torch.zeros(*lead, action_size))

@@ -96,9 +96,10 @@ class Value(nn.Module):
         hidden: Sequence[int] = (256, 256),
         lead: Sequence[int] = (),
         norm: Norm = "none",
+        activation: Activation = "relu",
     ):
         super().__init__()
-        self.trunk = MLP((observation_size, *hidden, 1), lead, norm)
+        self.trunk = MLP((observation_size, *hidden, 1), lead, norm, activation)
 
     def forward(self, observations: Tensor) -> Tensor:
         """v, (..., B)."""

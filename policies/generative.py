@@ -12,7 +12,7 @@ from operator import mul
 import torch
 from torch import Tensor, nn
 
-from zoo.policies.mlp import MLP
+from zoo.policies.mlp import MLP, Activation
 
 
 class GenerativeActor(nn.Module):
@@ -61,12 +61,13 @@ class DiffusionActor(GenerativeActor):
         hidden: Sequence[int] = (256, 256, 256),
         lead: Sequence[int] = (),
         steps: int = 5,
+        activation: Activation = "mish",
     ):
         super().__init__()
         width = self.EMBEDDING
         self.action_size, self.steps, self.noise_size = action_size, steps, steps * action_size
-        self.trunk = MLP((action_size + width + observation_size, *hidden, action_size), lead, activation="mish")
-        self.time = MLP((width, 2 * width, width), lead, activation="mish")
+        self.trunk = MLP((action_size + width + observation_size, *hidden, action_size), lead, activation=activation)
+        self.time = MLP((width, 2 * width, width), lead, activation=activation)
         self.alphas = [math.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2) for t in range(1, steps + 1)]
         self.alpha_bars = list(accumulate(self.alphas, mul))
         signal, spread = ([math.sqrt(x) for x in of] for of in (self.alpha_bars, [1.0 - a for a in self.alpha_bars]))
@@ -124,10 +125,11 @@ class OneStepActor(GenerativeActor):
         action_size: int,
         hidden: Sequence[int] = (512, 512, 512, 512),
         lead: Sequence[int] = (),
+        activation: Activation = "gelu",
     ):
         super().__init__()
         self.noise_size = action_size
-        self.trunk = MLP((observation_size + action_size, *hidden, action_size), lead, activation="gelu")
+        self.trunk = MLP((observation_size + action_size, *hidden, action_size), lead, activation=activation)
 
     def unclipped(self, observations: Tensor, noise: Tensor) -> Tensor:
         """The network's own output, (..., B, A), which may lie outside [-1, 1]."""
@@ -146,9 +148,10 @@ class VelocityField(nn.Module):
         action_size: int,
         hidden: Sequence[int] = (512, 512, 512, 512),
         lead: Sequence[int] = (),
+        activation: Activation = "gelu",
     ):
         super().__init__()
-        self.trunk = MLP((observation_size + action_size + 1, *hidden, action_size), lead, activation="gelu")
+        self.trunk = MLP((observation_size + action_size + 1, *hidden, action_size), lead, activation=activation)
 
     def forward(self, observations: Tensor, x: Tensor, time: Tensor) -> Tensor:
         """(..., B, O), (..., B, A) and time (..., B, 1) in [0, 1] -> (..., B, A)."""

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor, nn
 
 Norm = Literal["none", "before", "after"]
-Activation = Literal["relu", "mish", "gelu"]
+Activation = Literal["relu", "mish", "gelu", "silu", "elu", "tanh", "sigmoid", "none"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "mish": nn.functional.mish,
     "gelu": partial(nn.functional.gelu, approximate="tanh"),  # JAX's own
+    "silu": nn.functional.silu,
+    "elu": nn.functional.elu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "none": lambda x: x,  # a linear network, for comparison
 }
 
 # Which members of an ensemble: indices (..., k), a slice, or None for all.

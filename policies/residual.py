@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from zoo.policies.mlp import MLP, Activation, LayerNorm, Linear, Members, Norm, pick
+from zoo.policies.mlp import ACTIVATIONS, MLP, Activation, LayerNorm, Linear, Members, Norm, pick
 
 EPS = 1e-12  # of the vectors' norms
 
@@ -78,16 +78,17 @@ def normalized(linear: SpectralLinear, members: Members = None) -> Tensor:
 class ResidualMLP(MLP):
     """Linear and ReLU, then blocks x + S2(ReLU(S1(LayerNorm(x)))), then a linear output; S1, S2: SpectralLinear.
 
-    sizes: (in, width, out). blocks: how many. lead: leading dimensions of every parameter, as in MLP.
+    sizes: (in, width, out). blocks: how many. lead: leading dimensions of every parameter, as in MLP. activation: in
+    place of ReLU.
     linears: the first layer, S1 and S2 of each block, the output. norms: one for each block.
     """
 
-    def __init__(self, sizes: Sequence[int], blocks: int, lead: Sequence[int] = ()):
+    def __init__(self, sizes: Sequence[int], blocks: int, lead: Sequence[int] = (), activation: Activation = "relu"):
         if len(sizes) != 3:
             raise ValueError(f"sizes must be (in, width, out), the width being that of every block, got {tuple(sizes)}")
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1, got {blocks}")
-        super().__init__(sizes, lead)
+        super().__init__(sizes, lead, activation=activation)
         (first, last), width = self.linears, sizes[1]
         inner = [SpectralLinear(width, width, lead) for _ in range(2 * blocks)]
         self.linears = nn.ModuleList([first, *inner, last])
@@ -96,18 +97,19 @@ class ResidualMLP(MLP):
     def forward(self, x: Tensor, members: Members = None, masks: Sequence[Tensor] = ()) -> Tensor:
         """x: (..., B, in), broadcast to the leading dimensions -> (*lead, B, out). members runs only some of them.
 
-        masks: dropout before the ReLU, (*lead, B, width) each, for the first layer and for every block, already scaled.
+        masks: dropout before the activation, (*lead, B, width) each, of the first layer and of every block, scaled.
         """
         first, *inner, last = self.linears
+        activate = ACTIVATIONS[self.activation]
         assert isinstance(first, Linear)
         lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
         if lead:  # one leading dimension inside, as in MLP
             x = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
         x = first(x, members)
-        x = (x * masks[0].reshape(x.shape) if masks else x).relu_()
+        x = activate(x * masks[0].reshape(x.shape) if masks else x)
         for k, (norm, s1, s2) in enumerate(zip(self.norms, inner[::2], inner[1::2], strict=True), start=1):
             h = s1(norm(x, members), members)
-            h = (h * masks[k].reshape(h.shape) if masks else h).relu_()
+            h = activate(h * masks[k].reshape(h.shape) if masks else h)
             x = x + s2(h, members)
         out = last(x, members)
         return out.view(*lead, rows, -1) if len(lead) > 1 else out
@@ -135,14 +137,12 @@ def trunk(
     if network == "mlp":
         return MLP(sizes, lead, norm, activation)
     widths = sizes[1:-1]
-    if activation != "relu":
-        raise ValueError(f"a residual network has ReLUs, got activation={activation!r}; give network='mlp'")
     if len(set(widths)) != 1 or norm != "none":
         raise ValueError(
             f"a residual network has blocks of one width and its own LayerNorm: got hidden widths {tuple(widths)} and "
             f"norm={norm!r}; give equal widths, one for each block, and norm='none'"
         )
-    return ResidualMLP((sizes[0], widths[0], sizes[-1]), len(widths), lead)
+    return ResidualMLP((sizes[0], widths[0], sizes[-1]), len(widths), lead, activation)
 
 
 def folded(module: Module) -> Module:

@@ -10,6 +10,8 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 import numpy as np
 import torch
 
+from zoo.policies.mlp import Activation
+
 # One number, or one for each member of a population.
 Hyper = float | tuple[float, ...]
 
@@ -28,6 +30,7 @@ ELSEWHERE = {
     "hidden_dims": ("actor_hidden", "critic_hidden"),
     "net_arch": ("actor_hidden", "critic_hidden"),
     "gradient_steps": ("updates_per_step",),
+    "activation_fn": ("activation",),
 }
 
 
@@ -38,6 +41,7 @@ class AgentConfig:
     batch_size: int = 256
     normalize_observations: bool = False  # by mean and std + 1e-3 of the dataset
     evaluation_samples: int = 1  # candidates that the critics choose from when acting; 1: the actor's own action
+    activation: Activation = "relu"  # of the hidden layers of actor and critics; "none": they are linear
     reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
     reward_shift: Hyper = 0.0
     # Online:

@@ -26,7 +26,7 @@ class ActorCriticConfig(AgentConfig):
 
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (256, 256)
-    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU
+    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each activation
     critic_norm: Norm = "none"
     actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
     critic_network: Network = "mlp"
@@ -71,10 +71,12 @@ class ActorCritic(Agent):
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
 
         def actor() -> DeterministicActor:
-            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm, c.actor_network)
+            kind = (c.actor_norm, c.actor_network, c.activation)
+            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise, *kind)
 
         def critic() -> Critic:
-            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network)
+            kind = (c.critic_norm, c.critic_network, c.activation)
+            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, *kind)
 
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor(), critic(), self.spec.observation_size, low, high, self.aggregate)

@@ -25,7 +25,7 @@ from zoo.policies.residual import Network
 class SoftConfig(AgentConfig):
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (256, 256)
-    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU of the critics
+    critic_norm: Norm = "none"  # LayerNorm "before" or "after" each activation of the critics
     actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
     critic_network: Network = "mlp"
     n_critics: int = 2
@@ -56,10 +56,11 @@ class Soft(Agent):
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
         actor = GaussianActor(
-            *sizes, c.actor_hidden, self.lead, network=c.actor_network, log_std_range=(c.log_std_min, 2.0)
+            *sizes, c.actor_hidden, self.lead, None, c.actor_network, (c.log_std_min, 2.0), c.activation
         )
         critic, self.target_critic = (
-            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network) for _ in range(2)
+            Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network, c.activation)
+            for _ in range(2)
         )
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor, critic, sizes[0], low, high, self.aggregate)

@@ -41,7 +41,7 @@ from zoo.policies.residual import Network
 class WeightedConfig(AgentConfig):
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (256, 256)
-    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each ReLU
+    actor_norm: Norm = "none"  # LayerNorm "before" or "after" each activation
     critic_norm: Norm = "none"
     actor_network: Network = "mlp"  # "residual": a block with spectral normalisation for each hidden entry
     critic_network: Network = "mlp"
@@ -127,7 +127,8 @@ class Weighted(Agent):
         )
 
         def critic() -> Critic:
-            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network)
+            kind = (c.critic_norm, c.critic_network, c.activation)
+            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, *kind)
 
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(self.new_actor(), critic(), sizes[0], low, high, self.aggregate)
@@ -152,6 +153,7 @@ class Weighted(Agent):
             (c.log_std_min, 2.0),
             c.per_dimension,
             c.actor_network,
+            c.activation,
         )
 
     def initialize(self) -> None:
