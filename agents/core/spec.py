@@ -7,6 +7,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from gymnasium import spaces
 
+from zoo.agents.core.conventions import STATED, check_convention, convention_of
+
 WHOLE = 10_000_000  # rows that are all looked at for their range; of more, one piece in a hundred
 PIECE = 10_000  # rows
 
@@ -49,6 +51,7 @@ class DataSpec:
     reward_std: float = 1.0
     observation_low: tuple[float, ...] = ()  # least and largest number of each dimension; () in older checkpoints
     observation_high: tuple[float, ...] = ()
+    reward_convention: str | None = None  # of sparse rewards, see core.conventions; older checkpoints do not say
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -86,6 +89,7 @@ class DataSpec:
             reward_std=float(rewards.std(dtype=np.float64)),
             observation_low=low,
             observation_high=high,
+            reward_convention=check_convention(dataset.provenance.get(STATED)) or convention_of(rewards),
         )
 
     @classmethod

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import sys
 
+from zoo.agents.core.conventions import STATED
 from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, paper
 from zoo.export.description import Description
@@ -18,13 +19,14 @@ def describe(agent: Learner) -> Description:
     check_agent(agent)
     spec = agent.spec
     summary, paper = paper_of(agent)
+    sparse = {STATED: spec.reward_convention} if spec.reward_convention else {}
     return Description(
         agent=type(agent).__name__,
         summary=summary,
         paper=paper,
         seed=agent.seed,
         config=dataclasses.asdict(agent.config),
-        dataset={"name": spec.name, "env_id": spec.env_id, "provenance": spec.provenance},
+        dataset={"name": spec.name, "env_id": spec.env_id, "provenance": spec.provenance} | sparse,
         counters={"updates": agent.updates, "env_steps": agent.env_steps},
         action_low=spec.action_low,
         action_high=spec.action_high,

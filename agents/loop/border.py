@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from zoo.agents.core.conventions import CONVENTIONS, STATED
 from zoo.agents.core.finite import check_rows
+from zoo.agents.core.rewards import convention_of_env, to_data
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.core.vector import layers
 
@@ -39,6 +42,7 @@ class Border:
     def __init__(self, env: VecEnv, spec: DataSpec):
         self.env = env
         self.ranges = Ranges(spec)
+        self.rewards = Rewards(env, spec)
         self.steps = 0
         self.hidden = not any(isinstance(owner_of(layer), list) for layer in layers(env))  # in other processes
 
@@ -63,7 +67,7 @@ class Border:
                 "hands out one array again and again loses its last observations there: return copies",
                 stacklevel=3,
             )
-        rewards = self.received("rewards", rewards)
+        rewards = self.rewards.convert(self.received("rewards", rewards), infos)
         self.received("next_observations", successors)
         self.received("observations", observations)
         timed_out = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
@@ -76,6 +80,63 @@ class Border:
         if name != "rewards":
             self.ranges.look(copied)
         return copied
+
+
+class Rewards:
+    """Sparse rewards in the data's convention, where the environment's is known. Says so, and what does not fit.
+
+    Raises ValueError for a reward that only the other convention has.
+    """
+
+    def __init__(self, env: VecEnv, spec: DataSpec):
+        self.data, self.name = spec.reward_convention, spec.name
+        self.shift = to_data(self.data, env)
+        self.told = False
+        if self.shift:
+            warnings.warn(
+                f"the environment's rewards are {convention_of_env(env)}, those of {self.name} {self.data}: "
+                f"{self.shift:+g} is added to each of the environment's",
+                stacklevel=5,
+            )
+
+    def convert(self, rewards: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
+        """rewards: (n,). The returns in infos, where Monitor put them, are converted alike."""
+        if self.data is None:
+            return rewards
+        converted = rewards + rewards.dtype.type(self.shift)
+        if self.shift:
+            for info in infos:
+                if (episode := monitored(info)) is not None:
+                    info["episode"] = {**info["episode"], "r": episode["r"] + self.shift * episode["l"]}
+        foreign = ~np.isin(converted, CONVENTIONS[self.data])
+        if foreign.any():
+            self.complain(int(foreign.argmax()), float(converted[foreign][0]))
+        return converted
+
+    def complain(self, index: int, reward: float) -> None:
+        low, high = CONVENTIONS[self.data or ""]
+        if reward in (-1.0, 1.0):
+            step = -1.0 if reward == 1.0 else 1.0
+            raise ValueError(
+                f"environment {index} gave a reward of {reward:g}; those of {self.name} are {low:g}, and {high:g} at "
+                f"the goal: another convention for the same task. Give TransformReward(env, lambda r: r {step:+g}) of "
+                f"gymnasium.wrappers, or state the environment's in metadata[{STATED!r}]"
+            )
+        if not self.told:
+            self.told = True
+            warnings.warn(
+                f"environment {index} gave a reward of {reward:g}; those of {self.name} are all {low:g} or {high:g}: "
+                "is it the same task?",
+                stacklevel=5,
+            )
+
+
+def monitored(info: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return and length of an episode that has ended, as Monitor tells them; anything else called "episode" is not."""
+    episode = info.get("episode")
+    if not isinstance(episode, Mapping) or not all(isinstance(episode.get(k), numbers.Real) for k in ("r", "l")):
+        return None
+    return {"r": float(episode["r"]), "l": float(episode["l"])}
 
 
 class Ranges:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from zoo.agents.core.batch import CHOSEN, Batch
 from zoo.agents.core.learner import Learner, Metrics
 from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
-from zoo.agents.loop.border import Border, Step, copying
+from zoo.agents.loop.border import Border, Step, copying, monitored
 from zoo.agents.loop.engine import Engine
 from zoo.agents.loop.progress import Progress, duration
 from zoo.agents.loop.run import Run, running
@@ -229,14 +228,6 @@ def transition(obs: np.ndarray, action: np.ndarray, step: Step) -> dict[str, np.
         "next_action_valid": np.zeros(len(action)),
         **{name: np.full(len(action), value) for name, value in CHOSEN.items()},
     }
-
-
-def monitored(info: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return and length of an episode that has ended, as Monitor tells them; anything else called "episode" is not."""
-    episode = info.get("episode")
-    if not isinstance(episode, Mapping) or not all(isinstance(episode.get(k), numbers.Real) for k in ("r", "l")):
-        return None
-    return {"r": float(episode["r"]), "l": float(episode["l"])}
 
 
 def succeeded(step: Step) -> list[float]:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from zoo.datasets.readers.d4rl import CATALOG
-from zoo.evaluation.scores import REFERENCES, normalized_score
+from zoo.evaluation.report import episodes_summary
+from zoo.evaluation.rollouts import Rollouts
+from zoo.evaluation.scores import REFERENCES, normalized_score, successes
 
 
 @pytest.mark.parametrize(
@@ -89,3 +91,25 @@ def test_name_of_another_benchmark_has_no_score(name):
 def test_misspelt_name_is_answered_with_close_ones():
     with pytest.raises(KeyError, match="hopper-medium-v2"):
         normalized_score("hopper-medum-v2", 1.0)
+
+
+def test_a_score_of_antmaze_is_a_share_of_successes():
+    name = "antmaze-medium-play-v2"
+    assert normalized_score(name, np.array([0.0, 1.0, 1.0])).tolist() == [0.0, 100.0, 100.0]
+    for returns in (-650.0, [0.0, 65.0]):
+        with pytest.raises(ValueError, match="is a share of successes"):
+            normalized_score(name, returns)
+    assert successes(name, np.array([0.0, 65.0, 1.0])).tolist() == [0.0, 1.0, 1.0]  # goes on at the goal
+    assert successes(name, np.array([-650.0, -3.0])) is None
+    assert successes("hopper-medium-v2", np.array([1.0])) is None
+
+
+@pytest.mark.parametrize(
+    ("returns", "line"),
+    [
+        ([0.0, 65.0], "score 50.0 on the scale of antmaze-umaze-v2"),
+        ([-700.0, -12.0], "no score: antmaze-umaze-v2 counts successes, and these rewards do not say"),
+    ],
+)
+def test_a_report_of_antmaze_counts_episodes(returns, line):
+    assert line in episodes_summary("antmaze-umaze-v2", Rollouts(np.array(returns), None))[-1]

@@ -4,9 +4,11 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from zoo.agents import Agent
 from zoo.evaluation.callbacks import read_curve
-from zoo.evaluation.scores import REFERENCES, normalized_score
+from zoo.evaluation.scores import SUCCESS, has_score, normalized_score, references
 
 FEWEST = 5  # episodes that an interval is made of
 
@@ -33,7 +35,9 @@ def known_scores(agent: Agent, evaluations: Path, evaluation_samples: int | None
         "mean": mean,
         "interval": interval,
     }
-    if agent.spec.name in REFERENCES:
+    if has_score(agent.spec.name, mean):
+        if references(agent.spec.name) == SUCCESS:
+            interval = np.clip(interval, 0.0, 1.0).tolist()
         score["normalized"] = float(normalized_score(agent.spec.name, mean))
         score["normalized_interval"] = normalized_score(agent.spec.name, interval).tolist()
     return [score]

@@ -11,7 +11,7 @@ from zoo.agents import load
 from zoo.evaluation.callbacks import Point
 from zoo.evaluation.protocols import counts_successes
 from zoo.evaluation.rollouts import Rollouts
-from zoo.evaluation.scores import normalized_score, references
+from zoo.evaluation.scores import has_score, normalized_score, references, successes
 
 
 def curve_summary(name: str, curve: list[Point], last: int) -> list[str]:
@@ -55,10 +55,14 @@ def episodes_summary(name: str, result: Rollouts) -> list[str]:
         lines.append(f"no reference score is known for {name}")
     else:
         zero, hundred = references(name) or (0.0, 1.0)
-        score = normalized_score(name, float(returns.mean()))
+        reached = successes(name, returns)
+        mean = float((returns if reached is None else reached).mean())
+        if not has_score(name, mean):
+            return [*lines, f"no score: {name} counts successes, and these rewards do not say which episodes are some"]
+        score = normalized_score(name, mean)
         lines.append(f"score {score:.1f} on the scale of {name}: 0 is a return of {zero:g}, 100 of {hundred:g}")
     return lines
 
 
 def _score(name: str, value: float) -> str:
-    return "" if references(name) is None else f"  score {normalized_score(name, value):.1f}"
+    return f"  score {normalized_score(name, value):.1f}" if has_score(name, value) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from zoo.agents.core.conventions import STATED, check_convention
 from zoo.agents.core.finite import check_rows
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.loop.border import Ranges
@@ -105,6 +106,7 @@ class Evaluator:
         Raises what an environment raises, noting the seed; from a worker as EvaluationError, with its traceback.
         NotFiniteError for an action, an observation or a reward that is not finite; ValueError for an environment that
         normalises by itself, or has other spaces than the agent's data. Warns of observations far outside these data.
+        Sparse rewards of an environment whose convention is known (zoo.agents.core.rewards) are told in the data's.
         """
 
         def predict(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
@@ -112,7 +114,7 @@ class Evaluator:
             return np.asarray(actions[0] if isinstance(actions, tuple) else actions)
 
         with own_stream(policy, seed):
-            return self._play(predict, [seed + i for i in range(episodes)], spec_of(policy))
+            return self._play(predict, [seed + i for i in range(episodes)], policy)
 
     def evaluate_members(self, agent: Any, episodes: int = 10, seed: int = 100, **predict_kwargs: Any) -> np.ndarray:
         """The returns of a population of P, (P, episodes): all members' episodes side by side, one prediction a step.
@@ -128,16 +130,16 @@ class Evaluator:
 
         seeds = [seed + i for i in range(episodes)] * members
         with own_stream(agent, seed):
-            return self._play(predict, seeds, spec_of(agent)).returns.reshape(members, episodes)
+            return self._play(predict, seeds, agent).returns.reshape(members, episodes)
 
-    def _play(self, predict: Predict, seeds: list[int], spec: DataSpec | None) -> Rollouts:
+    def _play(self, predict: Predict, seeds: list[int], policy: Any) -> Rollouts:
         if not seeds:
             raise ValueError("an evaluation needs at least one episode, got none")
         self.start()
         groups = self._groups[: len(seeds)]
         try:
             with _one_thread() if len(groups) > 1 else nullcontext():
-                return _play(groups, predict, seeds, spec)
+                return _play(groups, predict, seeds, spec_of(policy), rewards_of(policy))
         except BaseException:
             self.close()  # a worker may be in the middle of a step, whose answer nobody waits for now
             raise
@@ -156,14 +158,22 @@ def spec_of(policy: Any) -> DataSpec | None:
     return spec if isinstance(spec, DataSpec) else None
 
 
+def rewards_of(policy: Any) -> str | None:
+    """The convention of sparse rewards in the data of an agent or an exported policy; None for any others."""
+    if spec := spec_of(policy):
+        return spec.reward_convention
+    about = getattr(policy, "metadata", None)
+    return check_convention(about.get("dataset", {}).get(STATED)) if isinstance(about, Mapping) else None
+
+
 def _play(
-    groups: Sequence[Group | Worker], predict: Predict, seeds: list[int], spec: DataSpec | None = None
+    groups: Sequence[Group | Worker], predict: Predict, seeds: list[int], spec: DataSpec | None, rewards: str | None
 ) -> Rollouts:
     """All episodes to their ends, dealt out to the groups like cards."""
     count, hands = len(seeds), len(groups)
     ranges = None if spec is None else Ranges(spec)
     for k, group in enumerate(groups):
-        group.reset(seeds[k::hands], spec)
+        group.reset(seeds[k::hands], spec, rewards)
     resets = [group.rows()["observation"] for group in groups]
     observations = np.empty((count, *resets[0].shape[1:]), np.float32)
     for k, rows in enumerate(resets):

@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 
 from zoo.agents.core.finite import check_rows
+from zoo.agents.core.rewards import to_data
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.core.vector import check_raw
 from zoo.export.stopping import SIGNALS
@@ -65,12 +66,13 @@ class Group:
         self.make_env = make_env
         self.envs: list[gym.Env] = []
 
-    def reset(self, seeds: Sequence[int], spec: DataSpec | None = None) -> None:
-        """Asks for one environment for each of these seeds, reset with it. spec: of the agent that will act in them.
+    def reset(self, seeds: Sequence[int], spec: DataSpec | None = None, rewards: str | None = None) -> None:
+        """Asks for one environment for each of these seeds, reset with it.
 
+        spec: of the agent that will act in them. rewards: the convention that sparse ones are wanted in.
         rows will raise ValueError for environments with other spaces than spec's, or that normalise by themselves.
         """
-        self._asked = partial(self._reset, seeds, spec)
+        self._asked = partial(self._reset, seeds, spec, rewards)
 
     def step(self, actions: np.ndarray) -> None:
         """Asks for one step of those that are not over, n in the order of their seeds. actions: (n, A)."""
@@ -93,8 +95,9 @@ class Group:
             env.close()
         self.envs = []
 
-    def _reset(self, seeds: Sequence[int], spec: DataSpec | None) -> np.ndarray:
+    def _reset(self, seeds: Sequence[int], spec: DataSpec | None, rewards: str | None) -> np.ndarray:
         self.seeds, self.running = seeds, list(range(len(seeds)))
+        self.shifts = [0.0] * len(seeds)  # of the rewards, to the data's convention
         observations = []
         for i, seed in enumerate(seeds):
             self.seed = seed
@@ -103,6 +106,7 @@ class Group:
                 check_raw(self.envs[i])
             if spec is not None:
                 spec.check_env(self.envs[i].observation_space, self.envs[i].action_space)
+            self.shifts[i] = to_data(rewards, self.envs[i])
             observations.append(np.array(self.envs[i].reset(seed=seed)[0]))  # two may hand out the same array
         stacked = np.stack(observations).astype(np.float32)
         self.row = np.dtype(
@@ -128,7 +132,13 @@ class Group:
             if "success" in info:
                 self.told[i] = True
                 self.successes[i] |= bool(info["success"])
-            rows[k] = (observation, float(reward), terminated or truncated, self.told[i], self.successes[i])
+            rows[k] = (
+                observation,
+                float(reward) + self.shifts[i],
+                terminated or truncated,
+                self.told[i],
+                self.successes[i],
+            )
         check_rows({"observations": rows["observation"], "rewards": rows["reward"]}, self._source)
         if rows["over"].any():
             self.running = [i for i, over in zip(self.running, rows["over"], strict=True) if not over]
@@ -151,9 +161,9 @@ class Worker:
         theirs.close()  # so that its end is the pipe's end
         self.seeds: Sequence[int] = ()
 
-    def reset(self, seeds: Sequence[int], spec: DataSpec | None = None) -> None:
+    def reset(self, seeds: Sequence[int], spec: DataSpec | None = None, rewards: str | None = None) -> None:
         self.seeds = seeds
-        self._send([seeds, spec])
+        self._send([seeds, spec, rewards])
 
     def step(self, actions: np.ndarray) -> None:
         self._send((actions.dtype.str, actions.shape, actions.tobytes()))

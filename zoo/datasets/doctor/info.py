@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 
 from zoo.datasets.checks import Array
 from zoo.datasets.dataset import OfflineDataset
-from zoo.evaluation.scores import REFERENCES, normalized_score
+from zoo.evaluation.scores import REFERENCES, SUCCESS, normalized_score, references, successes
 
 WIDTH = 80
 BINS = 8
@@ -41,7 +41,9 @@ def describe(dataset: OfflineDataset) -> str:
     lines += ["", "per episode        mean         std         min         max"]
     lines += [_statistics("steps", lengths), _statistics("return", returns)]
     if dataset.name in REFERENCES:
-        lines += [_statistics("score", normalized_score(dataset.name, returns))]
+        reached = successes(dataset.name, returns)  # AntMaze's episodes go on at the goal
+        if reached is not None or references(dataset.name) != SUCCESS:
+            lines += [_statistics("score", normalized_score(dataset.name, returns if reached is None else reached))]
     lines += ["", "episodes by return", *_histogram(returns)]
     lines += ["", f"{'column':<22}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
     for name in ("observations", "actions"):
