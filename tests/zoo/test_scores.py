@@ -6,7 +6,7 @@ import pytest
 from zoo.datasets.readers.d4rl import CATALOG
 from zoo.evaluation.report import episodes_summary
 from zoo.evaluation.rollouts import Rollouts
-from zoo.evaluation.scores import REFERENCES, normalized_score, successes
+from zoo.evaluation.scores import REFERENCES, has_score, normalized_score, successes
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,8 @@ def test_misspelt_name_is_answered_with_close_ones():
 
 def test_a_score_of_antmaze_is_a_share_of_successes():
     name = "antmaze-medium-play-v2"
-    assert normalized_score(name, np.array([0.0, 1.0, 1.0])).tolist() == [0.0, 100.0, 100.0]
-    for returns in (-650.0, [0.0, 65.0]):
-        with pytest.raises(ValueError, match="is a share of successes"):
-            normalized_score(name, returns)
+    assert [has_score(name, value) for value in (-650.0, 0.0, 0.7, 1.0, 65.0)] == [False, True, True, True, False]
+    assert has_score("hopper-medium-v2", -650.0)
     assert successes(name, np.array([0.0, 65.0, 1.0])).tolist() == [0.0, 1.0, 1.0]  # goes on at the goal
     assert successes(name, np.array([-650.0, -3.0])) is None
     assert successes("hopper-medium-v2", np.array([1.0])) is None

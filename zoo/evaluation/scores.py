@@ -83,8 +83,7 @@ def normalized_score(name: str, returns: ArrayLike) -> float | NDArray[np.float6
     returns: undiscounted sums of raw rewards over whole episodes. The mean score of episodes is the score of
     the mean.
     Raises KeyError for a name without references: another benchmark's scale would give numbers that mean
-    nothing; ValueError for returns of AntMaze outside 0 and 1, which are no successes: of rewards -1/0, or of an
-    environment that goes on at the goal (see successes).
+    nothing. AntMaze's scale counts successes, which not all returns are: see has_score and successes.
     """
     scale = references(name)
     if scale is None:
@@ -92,24 +91,16 @@ def normalized_score(name: str, returns: ArrayLike) -> float | NDArray[np.float6
         hint = f"close names with one: {', '.join(close)}. " if close else ""
         raise KeyError(f"no reference returns for dataset {name!r}; {hint}Report its raw returns instead.")
     random, expert = scale
-    if scale == SUCCESS and not within(returns):
-        raise ValueError(
-            f"a score of {name} is a share of successes, 0 or 1 an episode; got returns from {np.min(returns):g} to "
-            f"{np.max(returns):g}, of other rewards or of an environment that goes on at the goal"
-        )
     score: float | NDArray[np.float64] = 100.0 * (np.asarray(returns, dtype=np.float64) - random) / (expert - random)
     return score
 
 
-def within(returns: ArrayLike) -> bool:
-    """Whether returns can be successes, or means of them."""
-    return bool(np.min(returns) >= 0.0 and np.max(returns) <= 1.0)
-
-
 def has_score(name: str, value: float) -> bool:
-    """Whether a mean return has a score on the name's scale."""
+    """Whether a mean return has a score on the name's scale. On AntMaze's it is a share of successes: one outside 0 and
+    1 is of rewards -1/0, or of an environment that goes on at the goal.
+    """
     scale = references(name)
-    return scale is not None and (scale != SUCCESS or within(value))
+    return scale is not None and (scale != SUCCESS or 0.0 <= value <= 1.0)
 
 
 def successes(name: str, returns: NDArray[np.float64]) -> NDArray[np.float64] | None:
