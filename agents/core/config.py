@@ -58,13 +58,21 @@ class AgentConfig:
             if isinstance(value, list):
                 object.__setattr__(self, name, value := tuple(value))
             if not any(_fits(value, kind) for kind in kinds(hint)):
-                kind_names = " or ".join(_kind_name(kind) for kind in kinds(hint))
-                raise TypeError(f"{type(self).__name__}.{name} must be {kind_names}, got {value!r}")
+                raise self._misfit(name, value, hint)
         for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step", "part_episodes"):
             self.check_at_least(name, 1)
         self.check_positive("reward_scale")
         self.check_at_least("learning_starts", 0)
         self.check_between("offline_ratio", 0.0, 1.0)
+
+    def _misfit(self, name: str, value: Any, hint: Any) -> Exception:
+        """What a value of another kind than the field's is told: TypeError, or ValueError for a wrong choice."""
+        field = f"{type(self).__name__}.{name}"
+        if isinstance(value, tuple) and not any(get_origin(kind) is tuple for kind in kinds(hint)):
+            return TypeError(f"{field} is one value for the whole population and cannot be swept, got {value}")
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        error = ValueError if type(value) in map(type, choices) else TypeError
+        return error(f"{field} must be {' or '.join(map(_kind_name, kinds(hint)))}, got {value!r}")
 
     def check_at_least(self, name: str, low: float) -> None:
         self._check(name, lambda value: value >= low, f"at least {low}")

@@ -87,5 +87,5 @@ def test_it_is_in_the_exported_graphs(actor, critic, network, tmp_path):
 
 
 def test_an_unknown_one_is_refused():
-    with pytest.raises(TypeError, match=r"activation must be one of 'relu', .* got 'swish'"):
+    with pytest.raises(ValueError, match=r"activation must be one of 'relu', .* got 'swish'"):
         tiny(TD3BC, activation="swish")

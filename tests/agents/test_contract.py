@@ -348,7 +348,7 @@ def test_policy_kwargs_are_settings(cls, data):
     ("settings", "error", "message"),
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-        ({"batch_size": "many"}, TypeError, "batch_size must be a finite number, got 'many'"),
+        ({"batch_size": "many"}, TypeError, "batch_size must be a whole number, got 'many'"),
         ({"offline_ratio": 1.5}, ValueError, r"offline_ratio must be in \[0.0, 1.0\], got 1.5"),
         ({"offline_ratio": float("nan")}, TypeError, "offline_ratio must be a finite number"),
         ({"precision": "fp8"}, ValueError, "'fp32' or 'bf16', got 'fp8'"),
