@@ -17,22 +17,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from learning import note
+from learning import note, refuse_repeats
 from matplotlib.figure import Figure
 
 from zoo.agents import load
-from zoo.datasets.load import load_dataset
+from zoo.datasets.reopen import reopen
 from zoo.evaluation.envs import make_env
 from zoo.evaluation.rollouts import Evaluator
 
 CSV = Path(__file__).parent / "finetuning.csv"
+NEW = Path("runs/finetuning.csv")
 PICTURE = CSV.with_suffix(".png")
 STEPS = (*range(0, 5_000, 1_000), *range(5_000, 20_001, 2_500))
 
 
 def finetune(path: Path, dataset_path: str | None, out: Path, workers: int) -> None:
     agent = load(path)
-    dataset = load_dataset(dataset_path or agent.spec.name)
+    dataset = reopen(agent.spec, path, dataset_path)
+    refuse_repeats(out, path.name.split("_")[0], dataset.name, [agent.seed])
     started = time.perf_counter()
 
     def evaluation(*_: object) -> bool:
@@ -67,7 +69,7 @@ def table(path: Path) -> str:
         steps = sorted(curve)
         early = np.min([curve[step] for step in steps if 0 < step <= 5_000], axis=0)
         cells = [curve[0], early, curve[steps[-1]], np.mean([curve[step] for step in steps[-3:]], axis=0)]
-        texts = [f"{cell.mean():.0f} ± {cell.std():.0f}" for cell in cells]
+        texts = [f"{cell.mean():.0f} ± {cell.std(ddof=1):.0f}" for cell in cells]
         lines.append(f"| {label} | {len(curve[0])} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
@@ -78,7 +80,7 @@ def plot(path: Path, picture: Path) -> None:
     for label, curve in curves(path).items():
         steps = sorted(curve)
         mean = np.array([curve[step].mean() for step in steps])
-        spread = np.array([curve[step].std() for step in steps])
+        spread = np.array([curve[step].std(ddof=1) for step in steps])
         axes.plot(steps, mean, label=label)
         axes.fill_between(steps, mean - spread, mean + spread, alpha=0.15)
     axes.set(xlabel="environment steps", ylabel="return of 10 deterministic episodes")
@@ -92,10 +94,11 @@ if __name__ == "__main__":
     parser.add_argument("--dataset", help="path or name, where the checkpoint's own name does not find it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
-    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--out", type=Path, help=f"CSV file; by default {NEW}, and for --table {CSV.name}")
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
     parser.add_argument("--plot", action="store_true", help=f"draw the curves into {PICTURE.name} instead")
     options = parser.parse_args()
+    options.out = options.out or (CSV if options.table or options.plot else NEW)
     torch.set_num_threads(options.threads)
     if options.table:
         print(table(options.out))

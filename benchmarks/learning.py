@@ -1,9 +1,11 @@
-"""Learning curves on real data: trains an agent for several seeds and appends every evaluation to a CSV file.
+"""Learning curves on real data: trains an agent for several seeds and writes every evaluation into a CSV file.
 
     python benchmarks/learning.py TD3BC hopper-medium-replay --seeds 0 1 2
     python benchmarks/learning.py TD3BC hopper-medium-replay --label BC --set alpha=0.0
-    python benchmarks/learning.py --table
+    python benchmarks/learning.py --table --against TD3BC
 
+Rows go to runs/learning.csv unless --out names another file; learning.csv beside this file has those of the front page,
+and is what --table shows. A seed that a file has already is refused: counted twice, it would narrow the deviations.
 Each row is the return of 10 deterministic episodes from reset seeds 100 to 109, which no training run uses.
 """
 
@@ -11,11 +13,13 @@ import argparse
 import ast
 import csv
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 
 from zoo.agents import AGENTS, Agent
 from zoo.datasets.load import open_dataset
@@ -24,6 +28,7 @@ from zoo.evaluation.envs import make_env
 from zoo.evaluation.rollouts import Evaluator
 
 CSV = Path(__file__).parent / "learning.csv"
+NEW = Path("runs/learning.csv")  # where rows go that nobody has looked at yet
 FIELDS = ("label", "agent", "dataset", "seed", "step", "return_mean", "return_std", "seconds", "settings")
 
 
@@ -32,6 +37,7 @@ def train(args: argparse.Namespace) -> None:
     if args.emulate_bf16:
         emulate_bf16()
     dataset = open_dataset(args.dataset, args.memory)
+    refuse_repeats(args.out, args.label or args.agent, dataset.name, args.seeds)
     settings = {key: ast.literal_eval(value) for key, value in (item.split("=", 1) for item in args.set)}
     for seed in args.seeds:
         make_env(dataset).close()  # an environment that is not installed shows now, not after the first training steps
@@ -45,6 +51,17 @@ def train(args: argparse.Namespace) -> None:
                 note(args.out, args.label or args.agent, agent, seed, step, returns, started, " ".join(args.set))
         if args.save:
             agent.save(args.save / f"{args.label or args.agent}_{dataset.name}_{seed}.zip")
+
+
+def refuse_repeats(path: Path, label: str, dataset: str, seeds: list[int]) -> None:
+    """Ends the program where the file has rows of one of these seeds."""
+    known = {row["seed"] for row in read(path) if (row["label"], row["dataset"]) == (label, dataset)}
+    repeated = [seed for seed in seeds if str(seed) in known]
+    if repeated:
+        raise SystemExit(
+            f"{path} has {label} on {dataset} with the seeds {', '.join(map(str, repeated))} already: give other --seeds, "
+            "another --label, or another --out"
+        )
 
 
 def emulate_bf16() -> None:
@@ -73,6 +90,7 @@ def note(
         "settings": settings,
     }
     print(row, flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
@@ -89,23 +107,50 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def table(path: Path) -> str:
-    """Markdown: last, mean of the last three and best evaluation of each seed, as mean +- deviation over the seeds."""
+def table(path: Path, against: str | None = None) -> str:
+    """Markdown: last, mean of the last three and best evaluation of each seed: mean ± sample deviation over the seeds.
+
+    against: the label of a rival; a further column has what difference from it the means of the last three leave open.
+    """
     rows = read(path)
-    lines = ["| agent | dataset | seeds | steps | last | mean of last 3 | best |", "|---|---|---|---|---|---|---|"]
-    for key in dict.fromkeys((row["dataset"], row["label"]) for row in rows):
-        mine = [row for row in rows if (row["dataset"], row["label"]) == key]
-        curves = [
-            [float(r["return_mean"]) for r in mine if r["seed"] == seed]
-            for seed in dict.fromkeys(r["seed"] for r in mine)
-        ]
-        cells = [
-            f"{np.mean(values):.0f} ± {np.std(values):.0f}"
-            for values in ([c[-1] for c in curves], [np.mean(c[-3:]) for c in curves], [max(c) for c in curves])
-        ]
-        steps = max(int(row["step"]) for row in mine)
-        lines.append(f"| {key[1]} | {key[0]} | {len(curves)} | {steps:,} | {' | '.join(cells)} |")
+    heads = ["agent", "dataset", "seeds", "steps", "last", "mean of last 3", "best"]
+    heads += [] if against is None else [f"less {against}, 95 %"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for dataset, label in dict.fromkeys((row["dataset"], row["label"]) for row in rows):
+        curves = curves_of(rows, dataset, label)
+        kinds = ([c[-1] for c in curves], tails(curves), [max(c) for c in curves])
+        cells = [f"{np.mean(values):.0f} ± {deviation(values):.0f}" for values in kinds]
+        rival = [] if against is None else curves_of(rows, dataset, against)
+        cells += [difference(tails(curves), tails(rival))] if rival and label != against else []
+        cells += [""] * (len(heads) - 4 - len(cells))
+        steps = max(int(row["step"]) for row in rows if (row["dataset"], row["label"]) == (dataset, label))
+        lines.append(f"| {label} | {dataset} | {len(curves)} | {steps:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def curves_of(rows: list[dict[str, str]], dataset: str, label: str) -> list[list[float]]:
+    """The returns of each seed in the order of the rows."""
+    mine = [row for row in rows if (row["dataset"], row["label"]) == (dataset, label)]
+    seeds = dict.fromkeys(row["seed"] for row in mine)
+    return [[float(row["return_mean"]) for row in mine if row["seed"] == seed] for seed in seeds]
+
+
+def tails(curves: list[list[float]]) -> list[float]:
+    return [float(np.mean(curve[-3:])) for curve in curves]
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Of the sample, divided by n - 1; 0 for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def difference(ours: list[float], theirs: list[float]) -> str:
+    """Welch's 95 % interval of the difference of two means, and what it says."""
+    if min(len(ours), len(theirs)) < 2:
+        return "too few seeds"
+    low, high = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    verdict = "above" if low > 0.0 else "below" if high < 0.0 else "open"
+    return f"{low:+.0f} to {high:+.0f}: {verdict}"
 
 
 if __name__ == "__main__":
@@ -124,11 +169,13 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
     parser.add_argument("--emulate-bf16", action="store_true", help="round the operands of matrix products to bf16")
-    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--out", type=Path, help=f"CSV file; by default {NEW}, and for --table {CSV.name}")
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
+    parser.add_argument("--against", help="with --table: the label of a rival, for verdicts by intervals")
     options = parser.parse_args()
+    options.out = options.out or (CSV if options.table else NEW)
     if options.table:
-        print(table(options.out))
+        print(table(options.out, options.against))
     elif options.agent and options.dataset:
         train(options)
     else:

@@ -28,6 +28,7 @@ from zoo.evaluation.rollouts import Evaluator
 from zoo.evaluation.scores import normalized_score
 
 CSV = Path(__file__).parent / "mood.csv"
+NEW = Path("runs/mood.csv")
 KINDS = ("same", "mixed")
 SMALL: dict[str, Any] = {"actor_hidden": (128, 128), "critic_hidden": (128, 128), "batch_size": 128}
 FORM: dict[str, Any] = SMALL | {"preset": "simple-ingredients"}
@@ -61,7 +62,7 @@ def sets(domain: str, kind: str, tasks: Sequence[str] = ()) -> list[str]:
 
 
 def score(rows: list[dict[str, str]], label: str, names: Sequence[str]) -> str:
-    """Percent of the target, averaged over the sets: mean +- deviation over the seeds; nothing if a run lacks."""
+    """Percent of the target, averaged over the sets: mean ± deviation of the seeds (by n); nothing if a run lacks."""
     scores = []
     for name in names:
         mine = sorted((row for row in rows if (row["label"], row["dataset"]) == (label, name)), key=lambda r: r["seed"])
@@ -105,9 +106,10 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--episodes", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--out", type=Path, help=f"CSV file; by default {NEW}, and for --table {CSV.name}")
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
     options = parser.parse_args()
+    options.out = options.out or (CSV if options.table else NEW)
     if options.table:
         print(table(options))
     else:

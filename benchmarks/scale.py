@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from learning import note, read
+from learning import note, read, refuse_repeats
 from scipy import stats
 
 from zoo.agents import IQL
@@ -25,6 +25,7 @@ from zoo.evaluation.envs import make_env
 from zoo.evaluation.rollouts import Evaluator
 
 CSV = Path(__file__).parent / "scale.csv"
+NEW = Path("runs/scale.csv")
 DATASET = "hopper-medium-replay"
 NETWORKS: dict[str, dict] = {
     "small": {"actor_hidden": (32,) * 2, "critic_hidden": (32,) * 2, "value_hidden": (32,) * 2},
@@ -45,6 +46,7 @@ FORM = {"preset": "simple-ingredients", "temperature": 3.0, "batch_size": 256}
 def train(network: str, critics: int, args: argparse.Namespace) -> None:
     dataset = load_dataset(DATASET)
     agent = IQL(dataset, population=args.seeds, n_critics=critics, **FORM, **NETWORKS[network])
+    refuse_repeats(args.out, f"{network}, {critics} critics", DATASET, list(range(args.seeds)))
     started = time.perf_counter()
     with Evaluator(partial(make_env, agent.spec), args.workers) as evaluator:
         for step in range(args.every, args.steps + 1, args.every):
@@ -84,9 +86,10 @@ if __name__ == "__main__":
     parser.add_argument("--every", type=int, default=5_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that step environments in evaluations")
-    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--out", type=Path, help=f"CSV file; by default {NEW}, and for --table {CSV.name}")
     parser.add_argument("--table", action="store_true", help="print the table of the CSV file instead")
     options = parser.parse_args()
+    options.out = options.out or (CSV if options.table else NEW)
     if options.table:
         print(table(options.out))
     else:

@@ -34,8 +34,27 @@ def test_a_learning_table_has_the_deviation_over_the_seeds(tmp_path):
     ]
     # last 40 and 70; means of the last three 30 and 60; best 40 and 100
     assert learning.table(lines(tmp_path / "a.csv", *rows)).splitlines()[-1] == (
-        "| BC | set | 2 | 4,000 | 55 ± 15 | 45 ± 15 | 70 ± 30 |"
+        "| BC | set | 2 | 4,000 | 55 ± 21 | 45 ± 21 | 70 ± 42 |"
     )
+
+
+def test_a_verdict_needs_an_interval_without_zero(tmp_path):
+    means = {"low": (10, 12, 14), "high": (30, 32, 34), "wide": (0, 20, 70)}
+    rows = [f"{name},IQL,set,{i},1,{value},0,0," for name, values in means.items() for i, value in enumerate(values)]
+    verdicts = {row.split("|")[1].strip(): row.split("|")[-2].strip() for row in
+                learning.table(lines(tmp_path / "a.csv", *rows), "low").splitlines()[2:]}  # fmt: skip
+    # Equal deviations of 2, three seeds each: 20 +- 2.7764 (t of 4 degrees, 97.5 %) * 2 * sqrt(2 / 3)
+    assert verdicts["high"] == "+15 to +25: above"
+    assert verdicts["wide"].endswith("open")
+    assert verdicts["low"] == ""
+
+
+def test_a_seed_that_the_file_has_is_refused(tmp_path):
+    path = lines(tmp_path / "a.csv", "BC,TD3BC,set,1,1000,10,0,0,")
+    learning.refuse_repeats(path, "BC", "set", [0, 2])
+    learning.refuse_repeats(path, "BC", "another set", [1])
+    with pytest.raises(SystemExit, match=r"has BC on set with the seeds 1 already"):
+        learning.refuse_repeats(path, "BC", "set", [0, 1])
 
 
 # Network size, ensembles and evaluation sampling ----------------------------------------------------------------------
