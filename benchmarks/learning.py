@@ -59,8 +59,8 @@ def refuse_repeats(path: Path, label: str, dataset: str, seeds: list[int]) -> No
     repeated = [seed for seed in seeds if str(seed) in known]
     if repeated:
         raise SystemExit(
-            f"{path} has {label} on {dataset} with the seeds {', '.join(map(str, repeated))} already: give other --seeds, "
-            "another --label, or another --out"
+            f"{path} has {label} on {dataset} with the seeds {', '.join(map(str, repeated))} already: give other "
+            "--seeds, another --label, or another --out"
         )
 
 
