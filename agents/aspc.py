@@ -22,6 +22,7 @@ from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
+from zoo.agents.shared.learned_scale import inverse_softplus, through_adam
 from zoo.agents.shared.losses import cloning_errors, scale_free, squared_errors, td_target
 from zoo.policies import Value, final_uniform_, hidden_bias_, minimum
 from zoo.policies.mlp import Norm
@@ -38,6 +39,9 @@ class ASPCConfig(ActorCriticConfig):
     alpha_lr: Hyper = 2e-3
     alpha_interval: int = 10  # actor steps for each step of raw_alpha
     alpha_lr_steps: int = 1_000_000  # critic steps over which that rate falls to 1 %
+    # A line from alpha to here over alpha_lr_steps in place of learning, the paper's baseline of section 5.3; another
+    # one, the scale frozen where a run has ended, is alpha=that, alpha_lr=0.
+    alpha_end: Hyper | None = None
     q_memory: Hyper = 0.995  # weight of the old value in the average of mean Q
     outer_terms: Literal["L1", "L1+L2", "L1+L3", "L1+L2+L3"] = "L1+L2+L3"
     q_change: Literal["average", "one_step"] = "average"  # of mean Q in L2: of its average, or by this step alone
@@ -52,6 +56,8 @@ class ASPCConfig(ActorCriticConfig):
         for name in ("alpha", "temperature"):
             self.check_positive(name)
         self.check_at_least("alpha_lr", 0.0)
+        if self.alpha_end is not None:
+            self.check_positive("alpha_end")
         for name in ("alpha_interval", "alpha_lr_steps"):
             self.check_at_least(name, 1)
         self.check_between("q_memory", 0.0, 1.0)
@@ -75,9 +81,7 @@ class ASPC(ActorCritic):
     def build(self) -> None:
         super().build()
         c = self.config
-        alpha = torch.as_tensor(self.hyper.alpha)
-        start = alpha + torch.log(-torch.expm1(-alpha))  # the inverse of softplus
-        self.raw_alpha = nn.Parameter(torch.zeros(self.lead) + start)
+        self.raw_alpha = nn.Parameter(inverse_softplus(torch.zeros(self.lead) + self.hyper.alpha))
         self.register_buffer("mean_q", torch.zeros(self.lead))  # the running average of mean Q
         self.optimizers["alpha"] = Adam([self.raw_alpha], c.alpha_lr)
         self.value: Value | None = None
@@ -95,6 +99,11 @@ class ASPC(ActorCritic):
         decay = 0.01 ** min((self.updates // self.alpha_period - 1) / steps, 1.0)
         if self.alpha_due:
             self.optimizers["alpha"].scale_lr(self.config.alpha_interval / 10 * decay)
+        if self.hyper.alpha_end is not None:
+            share = min((self.updates - 1) / self.config.alpha_lr_steps, 1.0)
+            line = self.hyper.alpha + share * (self.hyper.alpha_end - self.hyper.alpha)
+            with torch.no_grad():
+                self.raw_alpha.copy_(inverse_softplus(torch.zeros_like(self.raw_alpha) + line))
 
     def phase(self) -> tuple[Hashable, ...]:
         return (*super().phase(), self.alpha_due)
@@ -106,7 +115,7 @@ class ASPC(ActorCritic):
 
     @property
     def alpha_due(self) -> bool:
-        return self.updates % self.alpha_period == 0
+        return self.hyper.alpha_end is None and self.updates % self.alpha_period == 0
 
     @property
     def alpha(self) -> Tensor:
@@ -181,25 +190,10 @@ class ASPC(ActorCritic):
         terms = {"loss": loss, "l1": l1, "l2": l2, "l3": l3}
         return loss, {f"alpha/{name}": term.detach() for name, term in terms.items()}
 
-    @torch.no_grad()
     def raw_alpha_gradient(self, slopes: tuple[Tensor, ...], scores: tuple[Tensor, ...]) -> Tensor:
         """d outer loss / d raw_alpha through the actor's last Adam step, () or (P,).
 
-        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter. An entry whose second
-        moment is zero has never had a gradient: its step is zero whatever alpha is.
+        slopes: d gradient / d alpha. scores: d outer loss / d parameter. Both by parameter.
         """
-        optimizer = self.optimizers["actor"]
-        (beta1, beta2), eps = optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["eps"]
-        total = torch.zeros_like(self.raw_alpha)
-        for parameter, slope, score in zip(optimizer.parameters, slopes, scores, strict=True):
-            state = optimizer.state[parameter]
-            steps, gradient = state["step"].double(), parameter.grad
-            assert gradient is not None
-            share1, share2 = (((1.0 - beta) / (1.0 - beta**steps)).to(slope) for beta in (beta1, beta2))
-            first = state["exp_avg"] * (share1 / (1.0 - beta1))  # the moments, freed of their start at 0
-            root = (state["exp_avg_sq"] * (share2 / (1.0 - beta2))).sqrt()
-            scale = root + eps
-            curvature = first / scale * (share2 * gradient / root)  # in this order no product leaves float32's range
-            direction = slope / scale * (share1 - torch.where(root == 0.0, 0.0, curvature))
-            total -= (score * direction).flatten(len(self.lead)).sum(-1)
-        return optimizer.rate.to(total) * total * torch.sigmoid(self.raw_alpha)
+        gradient = through_adam(self.optimizers["actor"], slopes, scores, len(self.lead))
+        return gradient * torch.sigmoid(self.raw_alpha.detach())

@@ -11,30 +11,33 @@ below what the behaviour is known to have earned from the state.
 import dataclasses
 import math
 from collections.abc import Hashable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from zoo.agents.agent import Agent
 from zoo.agents.core.batch import COLUMNS, Batch
-from zoo.agents.core.config import AgentConfig, Hyper
+from zoo.agents.core.config import Hyper
 from zoo.agents.core.draws import Draws
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam, minimize_together
 from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
-from zoo.agents.shared.losses import Targets, td_target
+from zoo.agents.shared.learned_scale import ScaleConfig, Scaled
+from zoo.agents.shared.losses import Targets, scale_free, td_target
 from zoo.agents.shared.return_floor import ReturnFloor
 from zoo.policies import Critic, GaussianActor, Pessimistic, Policy, TanhNormal, minimum, orthogonal_
 from zoo.policies.critic import Aggregate
 from zoo.policies.mlp import Norm
 from zoo.policies.residual import Network
 
+Proposed = tuple[Tensor, Tensor]  # actions (B, K, A) that the penalty asks about, and their log-densities (B, K)
+
 
 @dataclasses.dataclass(frozen=True)
-class CQLConfig(AgentConfig):
+class CQLConfig(ScaleConfig):
     normalize_observations: bool = True
     actor_hidden: tuple[int, ...] = (256, 256, 256)
     critic_hidden: tuple[int, ...] = (256, 256, 256)
@@ -74,11 +77,13 @@ class CQLConfig(AgentConfig):
             self.check_at_least(name, 1)
         if self.pessimism is not None:
             self.check_at_least("pessimism", 0.0)
+        if self.scale != "fixed" and self.target_gap is not None:
+            raise ValueError(f"scale={self.scale!r} and target_gap={self.target_gap} both set the penalty's weight")
         if self.return_floor != "none" and {"gamma", "reward_scale", "reward_shift"} & set(self.sweeps()):
             raise ValueError("return_floor is one column for all members: gamma and rewards cannot be swept with it")
 
 
-class CQL(Agent):
+class CQL(Scaled):
     Config = CQLConfig
     config: CQLConfig
 
@@ -121,6 +126,7 @@ class CQL(Agent):
         if c.target_gap is not None:
             self.log_multiplier = nn.Parameter(torch.ones(self.lead))
             self.optimizers["multiplier"] = Adam([self.log_multiplier], c.critic_lr)
+        self.add_scale(self.hyper.cql_alpha)
 
     @property
     def actor(self) -> GaussianActor:
@@ -136,7 +142,7 @@ class CQL(Agent):
         return self.hyper.entropy_weight * self.log_alpha.detach().exp()
 
     def phase(self) -> tuple[Hashable, ...]:
-        return (self.targets_due,)
+        return (*super().phase(), self.targets_due)
 
     @property
     def targets_due(self) -> bool:
@@ -148,12 +154,15 @@ class CQL(Agent):
         )
         alpha_loss = -(self.log_alpha * (log_prob.detach().mean(-1) - self.spec.action_size))  # equation 18 of SAC
         actor_loss, metrics = self.actor_loss(batch, actions, log_prob)
-        critic_loss, gaps, critic_metrics = self.critic_loss(batch)
-        losses = {"alpha": alpha_loss, "actor": actor_loss, "critic": critic_loss}
+        proposed = None if self.config.scale == "fixed" else self.proposals(batch)
+        critic_loss, gaps, critic_metrics = self.critic_loss(batch, proposed)
+        losses = {"alpha": alpha_loss, "actor": actor_loss}
         if self.config.target_gap is not None:
             losses["multiplier"] = self.multiplier_loss(batch, gaps)
         minimize_together([(loss, self.optimizers[name]) for name, loss in losses.items()])
-        metrics |= critic_metrics | self.after_step(batch)
+        score = partial(self.score, batch, actions.detach(), proposed)
+        metrics |= critic_metrics | self.scale.minimize(critic_loss, self.optimizers["critic"], score)
+        metrics |= self.after_step(batch)
         if self.targets_due:
             self.targets.follow(self.hyper.tau)
         return metrics | {"alpha/loss": alpha_loss.detach(), "alpha/value": self.alpha}
@@ -172,22 +181,23 @@ class CQL(Agent):
             "actor/entropy": -log_prob.detach().mean(-1),
         }
 
-    def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """TD errors plus the weighted penalty, summed over the critics; equation 4. Also the penalties (E, B)."""
+    def score(self, batch: Batch, pi: Tensor, proposed: Proposed) -> tuple[Tensor, Tensor]:
+        """What a learned scale, here cql_alpha, aims at: -Q / mean|Q| + alpha * penalty; and mean Q.
+
+        pi (B, A), proposed: actions drawn before the critics' step, the same ones after it. Q: the critics' one
+        opinion. The penalty is summed over the critics, as in their loss.
+        """
+        q = self.aggregate(self.critic(batch.observations, pi))  # (B,)
+        penalty = self.gaps(batch, proposed)[1].mean(-1).sum(-1)
+        return self.scale.alpha.detach() * penalty - scale_free(q).mean(-1), q.mean(-1)
+
+    def critic_loss(self, batch: Batch, proposed: Proposed | None = None) -> tuple[Tensor, Tensor, Metrics]:
+        """TD errors plus the weighted penalty, summed over the critics; equation 4. Also the penalties (E, B).
+
+        proposed: what `proposals` drew; None draws it.
+        """
         target_q = td_target(self.scaled_rewards(batch), batch.terminations, self.next_q(batch), self.hyper.gamma)
-        proposals, log_densities = self.proposals(batch)  # (B, K, A), (B, K)
-        every = torch.cat([batch.actions.unsqueeze(-2), proposals], dim=-2)
-        qs = self.critic.several(batch.observations, every)  # (E, B, 1 + K)
-        q = qs[..., 0]
-        if batch.floor is not None:  # of the policy's proposals, not of the data or the uniform ones
-            fixed = 1 + self.config.penalty_actions
-            raised = torch.maximum(qs[..., fixed:], batch.floor.unsqueeze(-1).unsqueeze(-3))
-            qs = torch.cat([qs[..., :fixed], raised], dim=-1)
-        others = qs[..., 1:] - log_densities.unsqueeze(-3) if self.config.importance_sampling else qs
-        temperature = per_member(self.hyper.penalty_temperature, others)
-        gaps = per_member(self.hyper.penalty_temperature, q) * (others / temperature).logsumexp(-1) - q
-        if self.config.gap_min is not None or self.config.gap_max is not None:
-            gaps = gaps.clamp(self.config.gap_min, self.config.gap_max)  # (E, B)
+        q, gaps = self.gaps(batch, self.proposals(batch) if proposed is None else proposed)
         td = (q - target_q.unsqueeze(-2)).square().mean(-1)  # (E,)
         weight = self.penalty_weight(batch).unsqueeze(-2)
         if self.config.target_gap is None:
@@ -207,6 +217,23 @@ class CQL(Agent):
             },
         )
 
+    def gaps(self, batch: Batch, proposed: Proposed) -> tuple[Tensor, Tensor]:
+        """q of the data's actions and the penalties of one sample, both (E, B)."""
+        proposals, log_densities = proposed
+        every = torch.cat([batch.actions.unsqueeze(-2), proposals], dim=-2)
+        qs = self.critic.several(batch.observations, every)  # (E, B, 1 + K)
+        q = qs[..., 0]
+        if batch.floor is not None:  # of the policy's proposals, not of the data or the uniform ones
+            fixed = 1 + self.config.penalty_actions
+            raised = torch.maximum(qs[..., fixed:], batch.floor.unsqueeze(-1).unsqueeze(-3))
+            qs = torch.cat([qs[..., :fixed], raised], dim=-1)
+        others = qs[..., 1:] - log_densities.unsqueeze(-3) if self.config.importance_sampling else qs
+        temperature = per_member(self.hyper.penalty_temperature, others)
+        gaps = per_member(self.hyper.penalty_temperature, q) * (others / temperature).logsumexp(-1) - q
+        if self.config.gap_min is not None or self.config.gap_max is not None:
+            gaps = gaps.clamp(self.config.gap_min, self.config.gap_max)  # (E, B)
+        return q, gaps
+
     def multiplier_loss(self, batch: Batch, gaps: Tensor) -> Tensor:
         """Raises the multiplier where the penalties (E, B) are above target_gap. For two critics their mean."""
         assert self.config.target_gap is not None
@@ -219,7 +246,7 @@ class CQL(Agent):
 
     def penalty_weight(self, batch: Batch) -> Tensor:
         """Each sample's weight of the penalty, (B,)."""
-        return torch.zeros_like(batch.rewards) + per_member(self.hyper.cql_alpha, batch.rewards)
+        return torch.zeros_like(batch.rewards) + per_member(self.scale.alpha, batch.rewards)
 
     @torch.no_grad()
     def next_q(self, batch: Batch) -> Tensor:

@@ -35,6 +35,8 @@ class CQLSAConfig(SelectiveConfig, CQLConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_at_least("cloning_weight", 0.0)
+        if self.scale != "fixed":
+            raise ValueError(f"CQLSA learns its weight by state: give scale='fixed', got {self.scale!r}")
         if self.return_floor != "none":
             raise ValueError("return_floor is Cal-QL's, for CQL without state-adaptive weights")
         for name in ("region_step", "n_floor"):

@@ -15,18 +15,18 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from zoo.agents.agent import Agent
 from zoo.agents.core.batch import Batch
-from zoo.agents.core.config import AgentConfig, Hyper
+from zoo.agents.core.config import Hyper
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.optim import Adam, minimize
+from zoo.agents.shared.learned_scale import ScaleConfig, Scaled
 from zoo.agents.shared.losses import Targets, magnitude, squared_errors, td_target
 from zoo.policies import Critic, DiffusionActor, Policy, minimum
 from zoo.policies.mlp import Activation
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffusionQLConfig(AgentConfig):
+class DiffusionQLConfig(ScaleConfig):
     actor_hidden: tuple[int, ...] = (256, 256, 256)
     critic_hidden: tuple[int, ...] = (256, 256, 256)
     n_critics: int = 2
@@ -59,7 +59,7 @@ class DiffusionQLConfig(AgentConfig):
         self.check_at_least("n_critics", 2)
 
 
-class DiffusionQL(Agent):
+class DiffusionQL(Scaled):
     Config = DiffusionQLConfig
     config: DiffusionQLConfig
 
@@ -81,6 +81,7 @@ class DiffusionQL(Agent):
             "actor": Adam(actor.parameters(), c.actor_lr),
             "critic": Adam(critic.parameters(), c.critic_lr),
         }
+        self.add_scale(self.hyper.eta)
 
     @property
     def actor(self) -> DiffusionActor:
@@ -91,7 +92,7 @@ class DiffusionQL(Agent):
         return self.policy.critic
 
     def phase(self) -> tuple[Hashable, ...]:
-        return (self.actor_target_due,)
+        return (*super().phase(), self.actor_target_due)
 
     @property
     def actor_target_due(self) -> bool:
@@ -113,9 +114,12 @@ class DiffusionQL(Agent):
         return metrics
 
     def update_actor(self, batch: Batch) -> Metrics:
-        loss, metrics = self.actor_loss(batch)
-        minimize(loss, self.optimizers["actor"], self.config.gradient_clip)
-        return metrics
+        drawn = self.drawn(batch)
+        loss, q, error = self.actor_loss(batch, drawn)
+        metrics = {"actor/loss": loss.detach(), "actor/bc": error.detach(), "actor/q": q.detach()}
+        return metrics | self.scale.minimize(
+            loss, self.optimizers["actor"], lambda: self.actor_loss(batch, drawn), self.config.gradient_clip
+        )
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Each critic towards r + gamma min Q of an action of the slow actor's, or of the best of several; summed."""
@@ -130,17 +134,24 @@ class DiffusionQL(Agent):
         loss = squared_errors(qs, target_q).sum(-1)
         return loss, {"critic/loss": loss.detach(), "critic/q": qs.detach().mean((-2, -1))}
 
-    def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Denoising error - eta * Q_i(s, pi) / mean|Q_j|, the pair i, j drawn once an update."""
+    def drawn(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The random numbers of the actor's loss: step (B,), noise (B, A) and (B, N), and a pair of critics (2,)."""
         step = self.draws.indices("step", batch.rewards.shape, self.config.diffusion_steps)
         added = self.draws.normal("added_noise", batch.actions)
+        noise = self.noise("policy_noise", batch.observations, 1).squeeze(-2)
+        return step, added, noise, self.draws.subset("pair", self.lead, 2, self.config.n_critics)
+
+    def actor_loss(self, batch: Batch, drawn: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Denoising error - eta * Q_i(s, pi) / mean|Q_j|, i and j the pair; mean Q_i; the error.
+
+        A scale that is not fixed is eta's, and this is also what it aims at.
+        """
+        step, added, noise, pair = drawn
         noisy = self.actor.noisy(batch.actions, step, added)
-        bc = (self.actor.noise(noisy, step, batch.observations) - added).square().mean((-2, -1))
-        pi = self.actor.generate(batch.observations, self.noise("policy_noise", batch.observations, 1).squeeze(-2))
-        pair = self.draws.subset("pair", self.lead, 2, self.config.n_critics)
+        error = (self.actor.noise(noisy, step, batch.observations) - added).square().mean((-2, -1))
+        pi = self.actor.generate(batch.observations, noise)
         q, other = torch.take_along_dim(self.critic(batch.observations, pi), pair.unsqueeze(-1), -2).unbind(-2)
-        loss = bc - self.hyper.eta * q.mean(-1) / magnitude(other)
-        return loss, {"actor/loss": loss.detach(), "actor/bc": bc.detach(), "actor/q": q.detach().mean(-1)}
+        return error - self.scale.alpha * q.mean(-1) / magnitude(other), q.mean(-1), error
 
     def noise(self, name: str, observations: Tensor, count: int) -> Tensor:
         """What `count` actions in each state are made of, (B, count, N)."""

@@ -9,23 +9,24 @@ It acts with fresh noise. Not taken over: the official loader clips the data's a
 """
 
 import dataclasses
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from zoo.agents.agent import Agent
 from zoo.agents.core.batch import Batch
-from zoo.agents.core.config import AgentConfig, Hyper, OnlineBuffer
+from zoo.agents.core.config import Hyper, OnlineBuffer
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.optim import Adam, minimize_together
+from zoo.agents.shared.learned_scale import ScaleConfig, Scaled
 from zoo.agents.shared.losses import Targets, cloning_error, magnitude, squared_errors, td_target
 from zoo.policies import Critic, LayerNorm, OneStepActor, Policy, VelocityField, mean, minimum, xavier_uniform_
 from zoo.policies.mlp import Activation
 
 
 @dataclasses.dataclass(frozen=True)
-class FQLConfig(AgentConfig):
+class FQLConfig(ScaleConfig):
     actor_hidden: tuple[int, ...] = (512, 512, 512, 512)  # of the flow too
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
     n_critics: int = 2
@@ -52,9 +53,11 @@ class FQLConfig(AgentConfig):
             self.check_at_least(name, 0.0)
         for name in ("n_critics", "flow_steps"):
             self.check_at_least(name, 1)
+        if self.scale != "fixed" and not self.normalize_q:
+            raise ValueError(f"scale={self.scale!r} is of the normalised Q: give normalize_q=True")
 
 
-class FQL(Agent):
+class FQL(Scaled):
     Config = FQLConfig
     config: FQLConfig
 
@@ -81,6 +84,7 @@ class FQL(Agent):
             "actor": Adam(actor.parameters(), c.actor_lr),
             "critic": Adam(critic.parameters(), c.critic_lr),
         }
+        self.add_scale(1.0 / self.hyper.alpha if c.scale != "fixed" else self.hyper.alpha)
 
     @property
     def actor(self) -> OneStepActor:
@@ -98,11 +102,15 @@ class FQL(Agent):
     def gradient_step(self, batch: Batch) -> Metrics:
         critic_loss, metrics = self.critic_loss(batch)
         flow_loss, flow_metrics = self.flow_loss(batch)
-        actor_loss, actor_metrics = self.actor_loss(batch)
+        noise, taught = self.lesson(batch)
+        actor_loss, q, distance = self.actor_loss(batch, noise, taught)
+        metrics |= flow_metrics | {"actor/loss": actor_loss.detach(), "actor/q": q.detach()}
+        metrics["actor/bc"] = distance.detach()
         self.targets.follow(self.hyper.tau)
-        losses = {"critic": critic_loss, "flow": flow_loss, "actor": actor_loss}
-        minimize_together([(loss, self.optimizers[name]) for name, loss in losses.items()])
-        return metrics | flow_metrics | actor_metrics
+        score = partial(self.actor_loss, batch, noise, taught)  # by the critics of before their step
+        metrics |= self.scale.minimize(actor_loss, self.optimizers["actor"], score)
+        minimize_together([(critic_loss, self.optimizers["critic"]), (flow_loss, self.optimizers["flow"])])
+        return metrics
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Each critic towards r + gamma Q of an action of the actor's; the mean over the critics."""
@@ -123,17 +131,25 @@ class FQL(Agent):
         loss = cloning_error(self.flow(batch.observations, between, time), batch.actions - start)
         return loss, {"flow/loss": loss.detach()}
 
-    def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """alpha * (mu(s, z) - flow(s, z))^2 - mean Q(s, mu(s, z)), mu clipped for the critics alone."""
+    @torch.no_grad()
+    def lesson(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Noise, and where the flow carries it, both (B, A)."""
         noise = self.draws.normal("policy_noise", batch.actions)
-        with torch.no_grad():
-            taught = self.flow.integrate(batch.observations, noise, self.config.flow_steps)
+        return noise, self.flow.integrate(batch.observations, noise, self.config.flow_steps)
+
+    def actor_loss(self, batch: Batch, noise: Tensor, taught: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """alpha * (mu(s, z) - flow(s, z))^2 - mean Q(s, mu(s, z)), mu clipped for the critics; mean Q; the distance.
+
+        A scale that is not fixed is the other term's, (mu - flow)^2 - scale * Q / mean|Q|, and begins at 1 / alpha;
+        then this is also what it aims at.
+        """
         pi = self.actor.unclipped(batch.observations, noise)  # (B, A)
         distance = cloning_error(pi, taught)
         q = mean(self.critic(batch.observations, pi.clamp(-1.0, 1.0)))  # (B,)
         worth = q.mean(-1) / magnitude(q) if self.config.normalize_q else q.mean(-1)
-        loss = self.alpha * distance - worth
-        return loss, {"actor/loss": loss.detach(), "actor/bc": distance.detach(), "actor/q": q.detach().mean(-1)}
+        if self.config.scale != "fixed":
+            return distance - self.scale.alpha * worth, q.mean(-1), distance
+        return self.alpha * distance - worth, q.mean(-1), distance
 
     def explore(self, observations: Tensor) -> Tensor:
         """As it acts: with fresh noise."""

@@ -24,14 +24,15 @@ from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.shared.actor_critic import explore_around
 from zoo.agents.shared.infeasible import infeasible_actions
-from zoo.agents.shared.losses import squared_errors
+from zoo.agents.shared.learned_scale import ScaleConfig, Scaled
+from zoo.agents.shared.losses import scale_free, squared_errors
 from zoo.agents.shared.trust import expectile_loss
-from zoo.agents.shared.weighted import Weighted, WeightedConfig
+from zoo.agents.shared.weighted import ScaledWeights, Weighted, WeightedConfig
 from zoo.policies import DeterministicActor, NormalActor, Value, orthogonal_
 
 
 @dataclasses.dataclass(frozen=True)
-class IQLConfig(WeightedConfig):
+class IQLConfig(ScaleConfig, WeightedConfig):
     value_hidden: tuple[int, ...] = (256, 256)
     value_lr: Hyper = 3e-4
     expectile: Hyper = 0.7
@@ -60,11 +61,13 @@ class IQLConfig(WeightedConfig):
             self.check_positive("return_range")
         if self.dropout > 0.0 and self.actor_network == "residual":
             raise ValueError("dropout is for actor_network='mlp': give dropout=0.0 with residual networks")
+        if self.scale != "fixed" and self.weights != "exponential":
+            raise ValueError(f"scale={self.scale!r} is of exponential weights, got weights={self.weights!r}")
         if self.policy == "deterministic" and self.advantage == "policy":
             raise ValueError("advantage='policy' samples the policy: give policy='gaussian', or advantage='value'")
 
 
-class IQL(Weighted):
+class IQL(Scaled, Weighted):
     Config = IQLConfig
     config: IQLConfig
 
@@ -74,6 +77,9 @@ class IQL(Weighted):
         )
         super().build()
         self.optimizers["value"] = Adam(self.value.parameters(), self.config.value_lr)
+        self.add_scale(1.0 / self.hyper.temperature)
+        if self.config.scale != "fixed":
+            self.weights = ScaledWeights(self.scale, self.hyper.max_weight)
         span = self.spec.return_max - self.spec.return_min
         wanted = self.config.return_range
         self.reward_unit = 1.0 if wanted is None or span <= 0.0 else wanted / span
@@ -110,8 +116,16 @@ class IQL(Weighted):
 
     def update_actor(self, batch: Batch, advantage: Tensor) -> Metrics:
         loss, metrics = self.cloning_loss(batch, advantage)
-        minimize(loss, self.optimizers["actor"])
-        return metrics
+        return metrics | self.scale.minimize(loss, self.optimizers["actor"], lambda: self.score(batch))
+
+    def score(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What a learned scale, here 1 / temperature, aims at: -alpha * Q / mean|Q| - log pi(a|s); and mean Q.
+
+        Q: the critics' opinion of the policy's mode. The cloning error is unweighted.
+        """
+        q = self.aggregate(self.critic(batch.observations, self.actor(batch.observations)))  # (B,)
+        cloning = self.actor.cloning_errors(batch.observations, batch.actions).mean(-1)
+        return cloning - self.scale.alpha.detach() * scale_free(q).mean(-1), q.mean(-1)
 
     def update_critic(self, batch: Batch) -> Metrics:
         loss, metrics = self.critic_loss(batch)

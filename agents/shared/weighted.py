@@ -20,6 +20,7 @@ from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
 from zoo.agents.core.optim import Adam
 from zoo.agents.shared.actor_critic import cosine
+from zoo.agents.shared.learned_scale import FixedScale, LearnedScale
 from zoo.agents.shared.losses import Targets, squared_errors, td_target
 from zoo.policies import (
     BoxNormal,
@@ -98,6 +99,17 @@ class ExponentialWeights:
         """(B,) -> (B,). The exponent is bounded first, so that it cannot overflow."""
         exponent = advantage / per_member(self.temperature, advantage)
         return exponent.clamp(max=per_member(self.log_largest, exponent)).exp()
+
+
+class ScaledWeights(ExponentialWeights):
+    """min(exp(alpha A), largest), with the alpha of a scale, which may have a gradient."""
+
+    def __init__(self, scale: FixedScale | LearnedScale, largest: float | Tensor):
+        super().__init__(1.0, largest)
+        self.scale = scale
+
+    def __call__(self, advantage: Tensor) -> Tensor:
+        return super().__call__(per_member(self.scale.alpha, advantage) * advantage)
 
 
 class SoftmaxWeights:
@@ -206,7 +218,7 @@ class Weighted(Agent):
         return loss, {
             "actor/loss": loss.detach(),
             "actor/advantage": advantage.mean(-1),
-            "actor/weight": weights.mean(-1),
+            "actor/weight": weights.detach().mean(-1),
             "actor/error": errors.detach().mean(-1),
         }
 

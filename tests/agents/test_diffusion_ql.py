@@ -113,7 +113,7 @@ def test_the_gradients_of_the_first_losses_are_those_recorded(name):
         case.network("expected/step1/grad/critic_loss", "critic", mlp, True),
     )
     agent.critic.trunk.load_state_dict(case.network("after1", "critic", mlp, True))  # the actor sees the new ones
-    loss, _ = agent.actor_loss(batch)
+    loss, *_ = agent.actor_loss(batch, agent.drawn(batch))
     loss.backward()
     check(
         case,

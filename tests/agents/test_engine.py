@@ -24,6 +24,8 @@ VARIANTS = {
     "schedules": {"cosine_steps": 60, "alpha_lr_steps": 60},
     "population": {"population": 2, "actor_lr": (1e-2, 1e-3), "tau": (0.005, 0.05)},
     "residual": {"critic_network": "residual", "critic_norm": "none"},
+    "learned scale": {"scale": "learned", "scale_interval": 5, "scale_steps": 60, "normalize_q": True},
+    "linear scale": {"scale": "linear", "scale_end": 3.0, "scale_steps": 60, "normalize_q": True},
     "measured": {"eps_ood": None, "warmup_steps": 90},
 }
 CASES = [

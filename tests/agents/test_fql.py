@@ -118,7 +118,8 @@ def test_the_exact_velocity_of_one_known_action_has_no_loss():
 
 def test_no_gradient_of_q_or_of_the_distance_reaches_the_flow():
     agent = tiny(FQL, dtype=torch.float64)
-    agent.actor_loss(toy_batch(8))[0].backward()
+    batch = toy_batch(8)
+    agent.actor_loss(batch, *agent.lesson(batch))[0].backward()
     assert all(p.grad is None for p in agent.flow.parameters())
     assert all(p.grad is not None for p in agent.actor.parameters())
 
@@ -136,7 +137,8 @@ def test_the_pull_of_the_flow_grows_with_alpha_and_that_of_the_critics_does_not(
     gradients = {}
     for alpha in (1.0, 2.0, 3.0):
         agent = tiny(FQL, dtype=torch.float64, alpha=alpha)
-        agent.actor_loss(toy_batch(8))[0].backward()
+        batch = toy_batch(8)
+        agent.actor_loss(batch, *agent.lesson(batch))[0].backward()
         gradients[alpha] = agent.actor.trunk.linears[0].weight.grad
     torch.testing.assert_close(gradients[3.0] - gradients[2.0], gradients[2.0] - gradients[1.0])
     assert (gradients[2.0] - gradients[1.0]).abs().sum() > 0.0
@@ -152,9 +154,7 @@ def test_online_another_alpha_may_hold():
 def test_the_critics_see_the_clipped_action_and_the_flow_the_unclipped_one():
     agent = tiny(FQL, dtype=torch.float64, alpha=1.0)
     constant_(agent.actor.trunk, 5.0)
-    agent.flow.integrate = lambda observations, noise, steps: torch.ones_like(noise)
-    _, metrics = agent.actor_loss(toy_batch(4))
-    assert metrics["actor/bc"].item() == pytest.approx(16.0)  # (5 - 1)^2
-    edge = torch.ones(4, ACT, dtype=torch.float64)
-    q = agent.critic(toy_batch(4).observations, edge).mean()
-    assert metrics["actor/q"].item() == pytest.approx(q.item())
+    batch, edge = toy_batch(4), torch.ones(4, ACT, dtype=torch.float64)
+    _, q, distance = agent.actor_loss(batch, torch.zeros_like(edge), edge)
+    assert distance.item() == pytest.approx(16.0)  # (5 - 1)^2
+    assert q.item() == pytest.approx(agent.critic(batch.observations, edge).mean().item())

@@ -494,6 +494,16 @@ def fql_finetuning(text: str) -> Iterator[Claim]:
     yield from claims("FQL", MAZES, online_buffer="all")
 
 
+def learned_scales(text: str) -> Iterator[Claim]:
+    """ASPC's appendix D: which number of whose loss is learned, and the normalised Q of its FQL."""
+    part = text[text.index("### 3.12 Integrations") : text.index("## 4. Hyper-parameters")]
+    for label, agent in (("IQL", "IQL"), ("CQL", "CQL"), ("Diffusion-QL", "DiffusionQL"), ("FQL", "FQL")):
+        assert re.search(rf"D\.\d {label} \(", part)
+        yield from claims(agent, ["any"], "aspc-scale", scale="learned", scale_interval=10)
+    assert 'the paper says FQL "follows eq. 1" (α on the RL term) and is normalised' in part
+    yield from claims("FQL", ["any"], "aspc-scale", normalize_q=True)
+
+
 # Simple Ingredients ---------------------------------------------------------------------------------------------------
 
 INGREDIENTS = ("TD3", "TD3BC", "AWAC", "IQL")
@@ -752,6 +762,7 @@ SENTENCES = [
     ("base_algorithms.md", other_ensembles),
     ("base_algorithms.md", rlpd_domains),
     ("base_algorithms.md", calql_finetuning),
+    ("aspc.md", learned_scales),
 ]
 
 # The registry ---------------------------------------------------------------------------------------------------------
