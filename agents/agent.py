@@ -18,7 +18,7 @@ from zoo.agents.core.learner import Learner
 from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
 from zoo.agents.files import saving
-from zoo.agents.files.description import describe
+from zoo.agents.files.description import describe, shipped
 from zoo.agents.loop import training
 
 
@@ -175,16 +175,16 @@ class Agent(Learner):
         """
         from zoo.export.onnx import export_onnx  # not at the top: onnx is an extra
 
-        return export_onnx(self.policy, describe(self), directory, evaluation_samples, contract, scores)
+        return export_onnx(shipped(self), describe(self), directory, evaluation_samples, contract, scores)
 
     def write_c(self, directory: str | os.PathLike) -> Path:
-        """Adds policy.h to the bundle of export_onnx: the actor as one C99 header, golden test inside. Returns its path.
+        """Adds policy.h to the bundle of export_onnx: the actor as one C99 header, its golden test inside. Its path.
 
         For actors that are MLPs with ReLUs. See zoo.export.c99.write_c.
         """
         from zoo.export.c99 import write_c
 
-        return write_c(self.policy, describe(self), directory)
+        return write_c(shipped(self), describe(self), directory)
 
     def write_guard(
         self, dataset: Dataset, directory: str | os.PathLike, quantile: float = 0.999, rows: int = 100_000
@@ -195,4 +195,4 @@ class Agent(Learner):
         """
         from zoo.export.guard import write_guard
 
-        return write_guard(self.policy, describe(self), dataset, directory, quantile, rows)
+        return write_guard(shipped(self), describe(self), dataset, directory, quantile, rows)

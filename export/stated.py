@@ -1,10 +1,11 @@
 """What a person states of a robot: names, units, ranges and the control rate. A TOML file, or a mapping of its shape:
 
     control_rate_hz = 125.0
-    observations = [{name = "height of the torso", unit = "m", low = 0.0, high = 2.0}, {}, {}]
+    observations = [{name = "height of the torso", unit = "m", low = 0.0, high = 2.0, group = "true state"}, {}, {}]
     actions = [{name = "torque of the hip", unit = "N m", low = -1.0, high = 1.0}]
 
-Everything may be left out; a list has one entry, maybe empty, for each dimension.
+Everything may be left out; a list has one entry, maybe empty, for each dimension. A group is what several dimensions
+have in common, such as the sensor that they come from.
 """
 
 import math
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 KEYS = ("control_rate_hz", "observations", "actions")
-DIMENSION = ("name", "unit", "low", "high")
+DIMENSION = ("name", "unit", "low", "high", "group")
 
-Dimension = dict[str, Any]  # name: str or None, unit: str, low and high: float or None
+Dimension = dict[str, Any]  # name: str or None, unit: str, low and high: float or None; group: str, where there is one
 Stated = str | os.PathLike | Mapping[str, Any]
 
 
@@ -58,7 +59,8 @@ def overridden(by_data: Mapping[str, Any], by_person: Mapping[str, Any]) -> dict
     """Two complete statements as one: what the person left open is taken from the data."""
 
     def both(data: Dimension, person: Dimension) -> Dimension:
-        return {key: data[key] if person[key] in (None, "unknown") else person[key] for key in DIMENSION}
+        whole = {**data, **{key: value for key, value in person.items() if value not in (None, "unknown")}}
+        return {key: whole[key] for key in DIMENSION if key in whole}
 
     rate = by_person["control_rate_hz"]
     return {
@@ -85,7 +87,7 @@ def dimensions(owner: str, name: str, entries: Any, size: int) -> list[Dimension
         label = f"{owner}: {name}[{index}]"
         if unknown := sorted(set(entry) - set(DIMENSION)):
             raise ContractError(f"{label} has unknown {', '.join(unknown)}; it may have {', '.join(DIMENSION)}")
-        for key in ("name", "unit"):
+        for key in ("name", "unit", "group"):
             if not isinstance(entry.get(key, "-"), str) or not entry.get(key, "-").strip():
                 raise ContractError(f"{label}: {key} must be a text, got {entry[key]!r}; leave it out where unknown")
         for key in ("low", "high"):
@@ -94,7 +96,10 @@ def dimensions(owner: str, name: str, entries: Any, size: int) -> list[Dimension
         low, high = entry.get("low"), entry.get("high")
         if low is not None and high is not None and not low < high:
             raise ContractError(f"{label}: low must be below high, got low={low}, high={high}")
-        filled.append({"name": entry.get("name"), "unit": entry.get("unit", "unknown"), "low": low, "high": high})
+        group = {"group": entry["group"]} if "group" in entry else {}  # older readers know no groups
+        filled.append(
+            {"name": entry.get("name"), "unit": entry.get("unit", "unknown"), "low": low, "high": high, **group}
+        )
     names = [entry["name"] for entry in filled if entry["name"] is not None]
     if twice := sorted({each for each in names if names.count(each) > 1}):
         raise ContractError(f"{owner}: {name} has two dimensions of the name {twice[0]!r}; give each its own")

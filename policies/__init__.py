@@ -9,6 +9,7 @@ from zoo.policies.generative import DiffusionActor, GenerativeActor, OneStepActo
 from zoo.policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_, xavier_uniform_
 from zoo.policies.policy import Policy
 from zoo.policies.residual import ResidualMLP, SpectralLinear, folded
+from zoo.policies.sight import limit_sight, narrowed
 
 __all__ = [
     "MLP",
@@ -37,8 +38,10 @@ __all__ = [
     "final_uniform_",
     "folded",
     "hidden_bias_",
+    "limit_sight",
     "mean",
     "minimum",
+    "narrowed",
     "orthogonal_",
     "xavier_uniform_",
 ]

@@ -93,6 +93,8 @@ class MLP(nn.Module):
     norm: LayerNorm in each hidden layer "before" the activation, "after" it, or "none".
     """
 
+    sight: Tensor | None  # (in,), 1 for inputs that are seen, 0 for those that are not; None: all are
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -108,6 +110,18 @@ class MLP(nn.Module):
         self.norm, self.activation = norm, activation
         self.linears = nn.ModuleList(Linear(i, o, lead) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(LayerNorm(width, lead) for width in sizes[1:-1] if norm != "none")
+        self.register_buffer("sight", None, persistent=False)
+
+    def see_only(self, columns: Sequence[int]) -> None:
+        """Inputs other than these count as zero from now on: nothing of them reaches an output, nor a gradient."""
+        weight = self.linears[0].weight
+        assert isinstance(weight, Tensor)
+        self.sight = torch.zeros_like(weight, requires_grad=False)[(0,) * (weight.dim() - 2)][:, 0]  # (in,)
+        self.sight[list(columns)] = 1.0
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The inputs (..., in), those that may not be seen zero."""
+        return x if self.sight is None else x * self.sight
 
     def power_iteration_(self) -> None:
         """Brings what a network estimates of its own weights up to date, once an update; here nothing is estimated."""
@@ -117,7 +131,7 @@ class MLP(nn.Module):
 
         masks: dropout before the activation, one tensor (*lead, B, width) for each hidden layer, already scaled.
         """
-        first, activate = self.linears[0], ACTIVATIONS[self.activation]
+        first, activate, x = self.linears[0], ACTIVATIONS[self.activation], self.seen(x)
         assert isinstance(first, Linear)
         lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
         if lead:  # the layers see one leading dimension, so that an in-place ReLU never writes through a view

@@ -102,6 +102,7 @@ class ResidualMLP(MLP):
         first, *inner, last = self.linears
         activate = ACTIVATIONS[self.activation]
         assert isinstance(first, Linear)
+        x = self.seen(x)
         lead, rows = pick(first.bias, members, -2).shape[:-1], x.shape[-2]
         if lead:  # one leading dimension inside, as in MLP
             x = x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:])

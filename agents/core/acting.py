@@ -37,6 +37,8 @@ def predict(agent: Learner, observation: np.ndarray, deterministic: bool, evalua
 def check_observation(agent: Learner, observation: np.ndarray) -> Tensor:
     """Rows (*lead, n, O) on the agent's device. Raises TypeError or ValueError that says what was expected."""
     size, lead = agent.spec.observation_size, len(agent.lead)
+    if agent.sight is not None and observation.shape[-1:] == (len(agent.sight),):
+        observation = as_seen(agent, observation)
     if observation.dtype.kind not in "fiu":
         raise TypeError(f"observation must hold numbers, got dtype {observation.dtype}")
     fits = observation.ndim in (lead + 1, lead + 2) and observation.shape[-1] == size
@@ -51,3 +53,10 @@ def check_observation(agent: Learner, observation: np.ndarray) -> Tensor:
         raise ValueError(f"observation has NaN or infinite entries in dimensions {bad}; expected finite {agent.dtype}")
     rows = torch.as_tensor(observation, device=agent.device)
     return rows.unsqueeze(-2) if observation.ndim == lead + 1 else rows
+
+
+def as_seen(agent: Learner, observation: np.ndarray) -> np.ndarray:
+    """What a robot sends, (..., O of the actor), at its place in (..., O); the rest is 0, and not looked at."""
+    whole = np.zeros((*observation.shape[:-1], agent.spec.observation_size), observation.dtype)
+    whole[..., list(agent.sight or ())] = observation
+    return whole

@@ -44,6 +44,7 @@ class AgentConfig:
     activation: Activation = "relu"  # of the hidden layers of actor and critics; "none": they are linear
     reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
     reward_shift: Hyper = 0.0
+    actor_observations: tuple[str, ...] = ()  # names and groups that the actor may see; (): all. Critics see all
     # Online:
     online_buffer: OnlineBuffer = "half"
     buffer_size: int = 1_000_000  # online transitions kept, beside the rows that the buffer began with
@@ -142,7 +143,7 @@ class AgentConfig:
         hints, sweeps = get_type_hints(type(self)), self.sweeps()
         for name in self.names():
             value = getattr(self, name)
-            if not isinstance(value, tuple) or hints[name] == tuple[int, ...]:  # the widths of layers
+            if not isinstance(value, tuple) or hints[name] in (tuple[int, ...], tuple[str, ...]):  # widths, names
                 continue
             if name not in sweeps:
                 raise TypeError(f"{name} is one value for the whole population and cannot be swept, got {value}")

@@ -21,13 +21,14 @@ from zoo.agents.core.config import AgentConfig
 from zoo.agents.core.draws import Draws
 from zoo.agents.core.log import make_logger
 from zoo.agents.core.members import affine
+from zoo.agents.core.observed import actor_columns
 from zoo.agents.core.optim import Adam
 from zoo.agents.core.presets import Preset, choose_preset
 from zoo.agents.core.replay import Layout, Table, starting_rows
 from zoo.agents.core.spec import Dataset, DataSpec
 from zoo.agents.core.vector import vectorize
 from zoo.agents.core.window import Packed, table_of
-from zoo.policies import Policy, ResidualMLP
+from zoo.policies import Policy, ResidualMLP, limit_sight
 
 Metrics = dict[str, Tensor]
 OURS = "zoo.agents."
@@ -130,6 +131,9 @@ class Learner(nn.Module):
 
         with self._seeded(streams[3]):
             self.build()
+        self.sight = actor_columns(self.spec, self.config.actor_observations)  # columns; None: all
+        if self.sight is not None:
+            limit_sight(self, self.sight)
         self.residual = [module for module in self.modules() if isinstance(module, ResidualMLP)]
         if not isinstance(dataset, DataSpec) and self.config.normalize_observations:
             self._fit_normalizer(dataset.column("observations"))

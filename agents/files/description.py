@@ -3,11 +3,13 @@
 import dataclasses
 import re
 import sys
+from typing import Any
 
 from zoo.agents.core.conventions import STATED
 from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, paper
 from zoo.export.description import Description
+from zoo.policies import Policy, narrowed
 
 SOURCE = re.compile(r"arXiv \d{4}\.\d{5}|OpenReview \w+")
 
@@ -32,8 +34,22 @@ def describe(agent: Learner) -> Description:
         action_high=spec.action_high,
         normalizes=agent.config.normalize_observations,
         evaluation_samples=agent.config.evaluation_samples,
-        stated=spec.stated,
+        stated=stated_of(agent),
     )
+
+
+def shipped(agent: Learner) -> Policy:
+    """The policy as a robot gets it: where the actor sees some of the observations only, it takes only these."""
+    return agent.policy if agent.sight is None else narrowed(agent.policy, agent.sight)
+
+
+def stated_of(agent: Learner) -> dict[str, Any]:
+    """What the data state of the dimensions that the actor sees, all of which then have a name."""
+    if agent.sight is None:
+        return agent.spec.stated
+    entries = agent.spec.stated.get("observations") or [{}] * agent.spec.observation_size
+    seen = [{"name": f"observations[{i}]", **entries[i]} for i in agent.sight]
+    return {**agent.spec.stated, "observations": seen}
 
 
 def paper_of(agent: Learner) -> tuple[str | None, str | None]:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,15 @@ class OnnxPolicy:
         self._rng = np.random.default_rng(seed)
         self._allocate(1)
 
-    def predict(self, obs: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, obs: np.ndarray | Mapping[str, Any], noise: np.ndarray | None = None) -> np.ndarray:
         """Actions inside the box: (O,) -> (A,), or (n, O) -> (n, A); float32.
 
+        obs: a vector, or a mapping by the contract's names, see vector().
         noise: standard normal (n, M, N) that makes the candidates, n = 1 for one observation; None draws it.
         Raises TypeError or ValueError for another kind, shape or non-finite entries, FloatingPointError where the
         action itself would not be finite, PolicyFileError where the file's graph fails.
         """
-        obs = np.asarray(obs)
+        obs = self.vector(obs) if isinstance(obs, Mapping) else np.asarray(obs)
         self._take(obs)
         if self.noise_size:
             self._take_noise(noise)
@@ -92,6 +93,63 @@ class OnnxPolicy:
             raise FloatingPointError(f"the policy's action is not finite for the observation {obs}")
         actions = self._actions.clip(self.low, self.high)
         return actions[0] if obs.ndim == 1 else actions
+
+    def vector(self, values: Mapping[str, Any]) -> np.ndarray:
+        """Numbers by name, or by group, as the policy's vector (O,); or (n,) numbers each as (n, O).
+
+        A group's value has its dimensions, in the contract's order, along the last axis.
+        Raises ValueError for a name that is missing, unknown or given twice, and where the contract has no names.
+        """
+        entries = self._entries()
+        places: dict[str, list[int]] = {}
+        for i, entry in enumerate(entries):
+            for key in filter(None, (entry.get("name"), entry.get("group"))):
+                places.setdefault(key, []).append(i)
+        columns: list[Any] = [None] * len(entries)
+        for name, value in values.items():
+            where, numbers = places.get(name), np.asarray(value)
+            if where is None:
+                raise ValueError(f"{self.path} has no observation {name!r}; it has {', '.join(places)}")
+            one = len(where) == 1 and entries[where[0]].get("name") == name
+            parts = [numbers] if one else list(np.moveaxis(np.atleast_1d(numbers), -1, 0))
+            if len(parts) != len(where):
+                raise ValueError(f"the group {name!r} has {len(where)} observations, got shape {numbers.shape}")
+            for i, part in zip(where, parts):  # noqa: B905, not in Python 3.9
+                if columns[i] is not None:
+                    raise ValueError(f"observation {entries[i].get('name')!r} is given twice, by name and by group")
+                columns[i] = part
+        if missing := [entries[i].get("name") for i, column in enumerate(columns) if column is None]:
+            raise ValueError(f"observations are missing: {', '.join(map(str, missing))}")
+        return np.stack(np.broadcast_arrays(*columns), -1)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """To be asked once with the names of the vector that your code sends: a robot's joints may be in another order.
+
+        Raises ValueError where they are not the contract's observations, one by one and in its order.
+        """
+        known = [str(entry["name"]) for entry in self._entries()]
+        names = list(names)
+        if names == known:
+            return
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"{self.path} has no observation {', '.join(unknown)}; it has {', '.join(known)}")
+        if missing := [name for name in known if name not in names]:
+            raise ValueError(f"observations are missing: {', '.join(missing)}")
+        if len(names) != len(known):
+            raise ValueError(f"a name is given twice: got {len(names)} names of {len(known)} observations")
+        moved = [f"{i} is {name}, sent is {names[i]}" for i, name in enumerate(known) if name != names[i]]
+        raise ValueError(f"the observations are in another order than the contract's: {'; '.join(moved)}")
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """What the contract says of each observation. Raises ValueError where one has no name."""
+        entries: list[dict[str, Any]] = self.metadata.get("observations") or []
+        nameless = [i for i, entry in enumerate(entries) if not entry.get("name")]
+        if nameless or not entries:
+            raise ValueError(
+                f"{self.path} has no names for the observations {nameless or 'at all'}: state them at export, "
+                "zoo export --contract robot.toml; until then send vectors"
+            )
+        return entries
 
     @property
     def noise_state(self) -> dict[str, Any]:
