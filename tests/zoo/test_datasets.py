@@ -214,11 +214,6 @@ def test_env_of_a_dataset_without_environment_is_refused_by_name(dataset):
         make_env(dataset)
 
 
-def test_d4rl_family_without_a_modern_equivalent_has_no_env():
-    with pytest.raises(ValueError, match="no environment is known for dataset 'antmaze-umaze-v2'"):
-        make_env("antmaze-umaze-v2")
-
-
 def test_unregistered_env_id_is_refused():
     with pytest.raises(ValueError, match="gymnasium cannot make 'Nowhere-v0'"):
         make_env("Nowhere-v0")

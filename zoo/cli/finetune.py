@@ -21,6 +21,7 @@ class Finetune:
             and hash.
         env: Gymnasium id; by default the dataset's.
         eval_every: environment steps between evaluations and checkpoints.
+        episodes: of each evaluation.
         workers: processes that step environments in evaluations; by default one for each core, at most 4.
         device: auto, cpu or cuda.
         trust: import the module and pass the arguments that the file names for its environment.
@@ -34,6 +35,7 @@ class Finetune:
     dataset: str | None = None
     env: str | None = None
     eval_every: int = 1_000
+    episodes: int = 10
     workers: int | None = None
     device: str = "auto"
     trust: bool = False
@@ -59,7 +61,7 @@ def finetune(command: Finetune) -> Path:
     from zoo.evaluation.callbacks import Evaluation, SaveLatest
     from zoo.evaluation.envs import environment_of, make_env
 
-    check_counts(command, steps=0, updates=0, eval_every=1, workers=1)
+    check_counts(command, steps=0, updates=0, eval_every=1, episodes=1, workers=1)
     if not (command.steps or command.updates):
         raise ValueError("nothing to do: give --steps of an environment, or --updates on a dataset")
     out, agent = command.out, load(command.checkpoint, device=command.device)
@@ -105,7 +107,8 @@ def finetune(command: Finetune) -> Path:
     if remaining < 0:
         done = command.steps - remaining
         raise ValueError(f"{latest} has {done:,} steps behind it, --steps {command.steps:,} are fewer")
-    with closing(Evaluation(make, every, out / "evaluations.csv", workers=command.workers)) as evaluation:
+    curve = out / "evaluations.csv"
+    with closing(Evaluation(make, every, curve, command.episodes, workers=command.workers)) as evaluation:
         callbacks = [evaluation, SaveLatest(latest, every)]
         agent.finetune_online(env, remaining, callback=callbacks, progress_bar=True, dataset=data)
     return agent.save(out / "final.zip")

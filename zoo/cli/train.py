@@ -1,6 +1,6 @@
 """zoo train: an agent offline on a dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,9 @@ class Train:
             benchmark that the data are known to be.
         settings: config fields that win over the preset: alpha=0.01 "critic_hidden=(256, 256)".
         sweep: fields with several values each, "alpha=(0.5,2.5)" "critic_lr=(1e-4,3e-4)"; a member is a combination.
+        env: Gymnasium id to evaluate in; by default the dataset's.
         eval_every: steps between evaluations, where the environment is installed; there is one at the end too.
+        episodes: of each evaluation. D4RL's protocol for AntMaze is --episodes 100 --eval-every 50000.
         save_every: steps between checkpoints.
         device: auto, cpu or cuda.
         precision: of the matrix products.
@@ -54,7 +56,9 @@ class Train:
     preset: str | None = None
     settings: Settings = ()
     sweep: Sweep = ()
+    env: str | None = None
     eval_every: int = 5_000
+    episodes: int = 10
     save_every: int = 5_000
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -77,15 +81,13 @@ def train(command: Train) -> Path:
     its own in `out`, with its evaluations and at the end its checkpoint.
     """
     from contextlib import ExitStack, closing
-    from functools import partial
 
     from zoo.agents.core.compute import choose_device
     from zoo.datasets.load import open_dataset
     from zoo.evaluation.callbacks import Evaluation, SaveLatest, member_path
-    from zoo.evaluation.envs import make_env
     from zoo.selection.trouble import signs, told
 
-    check_counts(command, steps=1, seed=0, population=1, eval_every=1, save_every=1, workers=1, memory_mb=1)
+    check_counts(command, steps=1, seed=0, population=1, eval_every=1, episodes=1, save_every=1, workers=1, memory_mb=1)
     choose_device(command.device)
     cls = agent_class(command.agent)
     chosen, swept = parse_settings(cls.Config, command.settings), parse_sweep(cls.Config, command.sweep)
@@ -99,9 +101,9 @@ def train(command: Train) -> Path:
     learner.verbose = 0  # the progress bar shows the losses; the files have all
     callbacks: list = []
     with ExitStack() as stack:
-        if has_environment(learner.spec, command.trust):
-            make = partial(make_env, learner.spec, trust=command.trust)
-            evaluation = Evaluation(make, command.eval_every, out / "evaluations.csv", workers=command.workers)
+        if (make := environment(command, learner.spec)) is not None:
+            curve, every = out / "evaluations.csv", command.eval_every
+            evaluation = Evaluation(make, every, curve, command.episodes, workers=command.workers)
             callbacks.append(stack.enter_context(closing(evaluation)))
         callbacks.append(SaveLatest(latest, command.save_every))  # after the evaluation of the same step
         remaining = command.steps - learner.num_timesteps
@@ -116,15 +118,26 @@ def train(command: Train) -> Path:
     return learner.save(final)
 
 
-def has_environment(spec: "DataSpec", trust: bool) -> bool:
-    """Whether there is an environment to evaluate in. Says so where the data name one that nobody has trusted."""
-    from zoo.evaluation.envs import UntrustedError, environment_of
+def environment(command: Train, spec: "DataSpec") -> "Callable[[], Any] | None":
+    """What makes the environment of the evaluations. None, and a word about it, where the data name one that nobody
+    has trusted, or that is not installed.
+    """
+    from functools import partial
 
+    from zoo.evaluation.envs import UntrustedError, environment_of, make_env
+
+    if command.env is not None:
+        make_env(command.env).close()  # a wrong id shows now
+        return partial(make_env, command.env)
     try:
-        return environment_of(spec.name, spec.env_id, spec.provenance, trust)[0] is not None
-    except UntrustedError as reason:
+        if environment_of(spec.name, spec.env_id, spec.provenance, command.trust)[0] is None:
+            return None
+        make = partial(make_env, spec, trust=command.trust)
+        make().close()
+    except (UntrustedError, ImportError) as reason:
         print(f"no evaluations: {reason}")
-        return False
+        return None
+    return make
 
 
 def begin(

@@ -19,7 +19,7 @@ from zoo.datasets.packed import PackedDataset
 from zoo.datasets.readers.d4rl import CATALOG
 from zoo.datasets.readers.minari import in_order_of_keys
 
-OURS = ("zoo.collecting.mazes", "zoo.collecting.mood.rewards")
+OURS = ("zoo.collecting.mazes", "zoo.collecting.mood.rewards", "zoo.evaluation.d4rl_envs")
 SAFE = (*OURS, "gymnasium_robotics", "ogbench", "shimmy")  # a file may name them: importing them only makes ids known
 RENAMED = {"zoo.mazes": "zoo.collecting.mazes", "zoo.mood_rewards": "zoo.collecting.mood.rewards"}  # in older files
 D4RL_KWARGS: dict[str | None, dict[str, Any]] = {
@@ -41,11 +41,11 @@ def make_env(
     """An environment to evaluate or fine-tune in; with a seed, reset once so that later resets continue that
     stream.
 
-    D4RL's locomotion ids give Gymnasium's -v4 environments, the same tasks on today's MuJoCo (-v5 differs).
-    For D4RL's other families no equivalent with comparable scores is known, so they have no default: pass an
-    environment id. A dataset's observation shape and action box are compared with the environment's. Nested
-    observations are concatenated, dictionaries in the order of their keys. kwargs go to gymnasium.make, over those
-    that the dataset says it was recorded with.
+    D4RL's locomotion ids give Gymnasium's -v4 environments, the same tasks on today's MuJoCo (-v5 differs). D4RL's
+    mazes, hands and kitchens give those of zoo.evaluation.d4rl_envs, in D4RL's convention; zoo.evaluation.protocols
+    says how each differs from the simulator that D4RL measured in. A dataset's observation shape and action box are
+    compared with the environment's. Nested observations are concatenated, dictionaries in the order of their keys.
+    kwargs go to gymnasium.make, over those that the dataset says it was recorded with.
     trust: a file may name a module to import, and arguments for gymnasium.make. That is done only where you trust the
     file; a module that you name yourself, make_env("package:Id-v0"), is yours.
     agent.spec stands for the agent's dataset and is small: functools.partial(make_env, agent.spec) is what worker
@@ -64,10 +64,7 @@ def make_env(
     else:
         env_id = of_today(EMBEDDED.get(name, name))
     if env_id is None:
-        raise ValueError(
-            f"no environment is known for dataset {name!r}. Pass a Gymnasium id: make_env('Hopper-v5'). "
-            "For D4RL's AntMaze, maze2d, Adroit and kitchen, today's environments differ from D4RL's."
-        )
+        raise ValueError(f"no environment is known for dataset {name!r}. Pass a Gymnasium id: make_env('Hopper-v5').")
     try:
         env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, **kwargs)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:

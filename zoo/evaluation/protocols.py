@@ -29,6 +29,30 @@ D4RL: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "antmaze",
+        r".*zoo/D4RL-antmaze-.*",
+        "An environment in D4RL's convention on today's MuJoCo: its maps, ant, goals and limits. The simulator is "
+        "another version: trajectories part at contacts, and success rates have not been compared with D4RL's.",
+    ),
+    (
+        "maze2d",
+        r".*zoo/D4RL-maze2d-.*",
+        "D4RL's particle and mazes on today's MuJoCo; the simulator is another version, and scores have not "
+        "been compared.",
+    ),
+    (
+        "pen|door|hammer|relocate",
+        r".*zoo/D4RL-.*",
+        "D4RL's task, reward and limit on Gymnasium-Robotics' AdroitHand, whose models were brought to today's MuJoCo: "
+        "contacts differ, and scores have not been compared with D4RL's.",
+    ),
+    (
+        "kitchen",
+        r".*zoo/D4RL-kitchen-.*",
+        "D4RL's tasks and observation on Gymnasium-Robotics' FrankaKitchen: its robot is driven by a controller of its "
+        "own and its sensor noise is smaller, so scores are not comparable with D4RL's.",
+    ),
+    (
+        "antmaze",
         r"ogbench:antmaze-(medium|large)-.*",
         "By its sources OGBench's ant, its medium and its large maze are D4RL's; that they behave alike has not been "
         "tested. D4RL draws the goal anew inside its cell at each reset (-v2).",

@@ -61,7 +61,7 @@ class D4RLFile:
     name: str
     family: str
     url: str
-    env_id: str | None = None  # None where today's environments differ from D4RL's
+    env_id: str | None = None  # today's environment of the task; zoo.evaluation.protocols says how it differs
 
     @property
     def file_name(self) -> str:
@@ -77,6 +77,11 @@ class D4RLFile:
         return FLAGS
 
 
+def ours(name: str) -> str:
+    """The id of the environment in D4RL's convention, in zoo.evaluation.d4rl_envs, that gymnasium.make takes."""
+    return f"zoo.evaluation.d4rl_envs:zoo/D4RL-{name}-v0"
+
+
 def _catalogue() -> dict[str, D4RLFile]:
     files: list[D4RLFile] = []
     for family, env_id in LOCOMOTION_ENVS.items():
@@ -86,11 +91,12 @@ def _catalogue() -> dict[str, D4RLFile]:
     for family in ("pen", "door", "hammer", "relocate"):
         for data in ("human", "cloned", "expert"):
             name = f"{family}-{data}-v1"
-            files.append(D4RLFile(name, family, f"{MIRROR}/hand_dapg_v1/{name}.hdf5"))
+            files.append(D4RLFile(name, family, f"{MIRROR}/hand_dapg_v1/{name}.hdf5", ours(family)))
     for maze, version in {"open": "", "umaze": "-v1", "medium": "-v1", "large": "-v1"}.items():
         for reward, suffix in {"sparse": "", "dense": "-dense"}.items():
             url = f"{MIRROR}/maze2d/maze2d-{maze}-{reward}{version}.hdf5"
-            files.append(D4RLFile(f"maze2d-{maze}{suffix}{version or '-v0'}", "maze2d", url))
+            name = f"maze2d-{maze}{suffix}"
+            files.append(D4RLFile(f"{name}{version or '-v0'}", "maze2d", url, ours(name)))
     for data, maze, starts, goals in (
         ("umaze", "u-maze", False, False),
         ("umaze-diverse", "u-maze", True, True),
@@ -100,17 +106,20 @@ def _catalogue() -> dict[str, D4RLFile]:
         ("large-diverse", "hardest-maze", True, True),
     ):
         stem = f"Ant_maze_{maze}_noisy_multistart_{starts}_multigoal_{goals}_sparse"
-        files.append(D4RLFile(f"antmaze-{data}-v0", "antmaze", f"{MIRROR}/ant_maze_new/{stem}.hdf5"))
-        files.append(D4RLFile(f"antmaze-{data}-v2", "antmaze", f"{MIRROR}/ant_maze_v2/{stem}_fixed.hdf5"))
+        env = ours(f"antmaze-{data.split('-')[0]}")
+        files.append(D4RLFile(f"antmaze-{data}-v0", "antmaze", f"{MIRROR}/ant_maze_new/{stem}.hdf5", env))
+        files.append(D4RLFile(f"antmaze-{data}-v2", "antmaze", f"{MIRROR}/ant_maze_v2/{stem}_fixed.hdf5", env))
     for data, goals in {"play": False, "diverse": True}.items():
         url = f"{ULTRA}/Ant_maze_ultra_noisy_multistart_True_multigoal_{goals}_sparse.hdf5"
-        files.append(D4RLFile(f"antmaze-ultra-{data}-v0", "antmaze", url))
+        files.append(D4RLFile(f"antmaze-ultra-{data}-v0", "antmaze", url, ours("antmaze-ultra")))
     for data, stem in {
         "complete": "mini_kitchen_microwave_kettle_light_slider-v0",
         "partial": "kitchen_microwave_kettle_light_slider-v0",
         "mixed": "kitchen_microwave_kettle_bottomburner_light-v0",
     }.items():
-        files.append(D4RLFile(f"kitchen-{data}-v0", "kitchen", f"{MIRROR}/kitchen/{stem}.hdf5"))
+        files.append(
+            D4RLFile(f"kitchen-{data}-v0", "kitchen", f"{MIRROR}/kitchen/{stem}.hdf5", ours(f"kitchen-{data}"))
+        )
     return {file.name: file for file in files}
 
 
