@@ -71,7 +71,19 @@ def choose_preset(agent: str, spec: DataSpec, asked: str | None) -> Preset:
             f"used; the paper's settings are preset={spec.name!r}"
         )
         return Preset(None, {}, (doubt,))
+    if benchmark is not None and (others := _of_the_family(agent, benchmark)):
+        doubt = (
+            f"{agent}: no settings are published for {_unversioned(benchmark)}, so the defaults are used; preset= takes "
+            f"those of another set: {', '.join(others)}"
+        )
+        return Preset(None, {}, (doubt,))
     return Preset(None, {}, ())
+
+
+def _of_the_family(agent: str, name: str) -> list[str]:
+    """The datasets of the same family that the agent has settings for."""
+    family = name.split("-", 1)[0]
+    return [table for table in _tables(agent) if table.startswith(f"{family}-")]
 
 
 def _tables(agent: str) -> dict[str, Any]:
