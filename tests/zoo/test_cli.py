@@ -185,6 +185,18 @@ def test_what_cannot_be_swept_is_refused_with_the_reason(item, says):
         parse_sweep(TD3BC.Config, (item,))
 
 
+def test_the_environment_and_the_episodes_of_evaluations_are_arguments(tmp_path, monkeypatch):
+    small = ["--set", "actor_hidden=(4,)", "--steps", "2", "--eval-every", "2", "--workers", "1"]
+    where = ["--env", "Hopper-v4", "--episodes", "3", "--out", str(tmp_path)]
+    run_cli(monkeypatch, "train", "BC", "hopper-medium-replay", *small, *where)
+    (point,) = read_curve(tmp_path / "evaluations.csv")
+    assert (point.timesteps, point.episodes) == (2, 3)
+    with pytest.raises(SystemExit):
+        run_cli(
+            monkeypatch, "train", "BC", "hopper-medium-replay", *small, "--out", str(tmp_path / "b"), "--env", "Hop"
+        )
+
+
 def test_train_resumes_finetune_evaluate_and_export_go_on_from_its_file(tmp_path, monkeypatch, capsys):
     settings = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
     train = ["train", "PARS", "hopper-medium-replay", "--out", str(tmp_path), "--eval-every", "10", *settings]
