@@ -76,7 +76,7 @@ def test_dataset_without_references_has_no_score():
 def test_ranges_are_given_per_component():
     lines = words(describe(two_episodes()))
     assert ["observations[0]", "2", "2.16", "0", "5"] in lines
-    assert ["actions[0]", "0", "0.4082", "-0.5", "0.5"] in lines
+    assert ["actions[0]", "0", "0.4082", "-0.5", "0.5", "[-1,", "1]"] in lines
     assert ["rewards", "5", "4.967", "1", "12"] in lines
 
 
@@ -97,4 +97,23 @@ def test_bounds_that_differ_between_components_are_mentioned():
 def test_warnings_are_listed_and_their_absence_is_said(hopper_report):
     report = describe(two_episodes(warnings=("the cable was loose",)))
     assert "- the cable was loose" in report.splitlines()
-    assert hopper_report.splitlines()[-1] == "warnings: none"
+    assert "- no names and units are stated" in hopper_report.split("to notice\n")[1]
+
+
+def test_names_units_rate_and_limits_are_shown():
+    stated = {"control_rate_hz": 20.0, "observations": [{"name": "knee", "unit": "rad", "low": -3.0, "high": 3.0}]}
+    report = words(describe(two_episodes(stated=stated)))
+    assert ["knee", "[rad]", "2", "2.16", "0", "5", "[-3,", "3]"] in report
+    assert ["control", "rate", "20", "Hz,", "0.0", "minutes"] in report
+
+
+def test_a_newcomer_is_told_what_to_notice():
+    data = OfflineDataset.from_arrays(
+        [[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]], [[0.0], [0.01], [0.0]], [1.0] * 3, [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]],
+        [False] * 3, [False, True, True],
+    )  # fmt: skip
+    report = " ".join(describe(data).split())
+    assert "constant: observations[1]; nothing is learned" in report
+    assert "of the box of actions[0] less than 5% was used" in report
+    assert "nothing terminates" in report
+    assert "3 transitions are few" in report

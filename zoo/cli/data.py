@@ -88,20 +88,27 @@ def collect(command: Collect) -> Path:
 
 
 @dataclass(frozen=True)
-class Check:
-    """Find what is wrong with a dataset, and explain it. Exit status: 0 healthy, 2 warnings, 3 errors.
+class Check(Reading):
+    """Find what is wrong with a dataset or a log, and explain it. Exit status: 0 healthy, 2 warnings, 3 errors.
 
     Args:
-        path: name or path of a dataset, as load_dataset takes it; also one that it refuses.
+        path: name or path of a dataset or a packed folder; also one that load_dataset refuses.
+        html: page to write: a histogram and a trace for each dimension, with the findings beside them.
     """
 
     path: Positional[str]
+    html: Path | None = None
 
     def run(self) -> None:
         from zoo.datasets.doctor import doctor
+        from zoo.datasets.doctor.page import page
+        from zoo.export.files import write_whole
 
-        findings = doctor.check(self.path)
+        recording, findings = doctor.diagnose(self.path, **self.options)
         print(doctor.report(self.path, findings))
+        if self.html is not None and recording is not None and "rewards" in recording.columns:
+            write_whole(self.html, page(recording, findings).encode())
+            print(f"wrote {self.html}")
         sys.exit(doctor.status(findings))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from zoo.datasets.dataset import OfflineDataset
@@ -36,14 +36,18 @@ class Reading:
             raise ValueError("give both, --action-low and --action-high")
         return (self.action_low, self.action_high) if self.action_low else None
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """load_dataset's arguments."""
+        return {
+            "map": self.map,
+            "mode": self.mode,
+            "max_episode_steps": self.max_episode_steps,
+            "last_row": self.last_row,
+            "action_space": self.limits,
+        }
+
     def load(self, path: str | Path) -> "OfflineDataset":
         from zoo.datasets.load import load_dataset
 
-        return load_dataset(
-            path,
-            map=self.map,
-            mode=self.mode,
-            max_episode_steps=self.max_episode_steps,
-            last_row=self.last_row,
-            action_space=self.limits,
-        )
+        return load_dataset(path, **self.options)

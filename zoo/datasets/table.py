@@ -18,7 +18,6 @@ class Table:
     A vector is stored as one column for each component: position[0], position[1], or position[shoulder] where the file
     has names. successors: the columns one step later, where the file has them. recordings: the number of the file,
     group or folder of each row. known: what the format itself says, in the shape of a map (zoo.datasets.mapping).
-    final_rows: whether each recording ends in a row that has only an observation.
     """
 
     name: str
@@ -28,7 +27,6 @@ class Table:
     known: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    final_rows: bool = False
 
     def __len__(self) -> int:
         return len(self.recordings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import h5py
 import numpy as np
 
 from zoo.datasets import sources
-from zoo.datasets.checks import MATRICES, Array, DatasetError
-from zoo.datasets.dataset import OfflineDataset, squeeze
-from zoo.datasets.doctor.findings import FLAGS, FLOATS, ORDER, Finding, Recording, examine
+from zoo.datasets.checks import MATRICES, Array, DatasetError, DatasetNotFoundError
+from zoo.datasets.dataset import OfflineDataset, box_for, squeeze
+from zoo.datasets.doctor.findings import examine
+from zoo.datasets.doctor.recording import FLAGS, FLOATS, ORDER, Finding, Recording
 from zoo.datasets.episodes import ends_of
-from zoo.datasets.load import load_dataset
-from zoo.datasets.packed import check_packed, is_packed, open_packed
+from zoo.datasets.load import load_dataset, open_recording
+from zoo.datasets.mapping.apply import box_of, rows_of
+from zoo.datasets.mapping.logs import prepared
+from zoo.datasets.packed import PackedDataset, check_packed, is_packed, open_packed
 from zoo.datasets.readers import arrays, d4rl
 from zoo.datasets.sealed import check_seal
 from zoo.datasets.sizes import open_hdf5
@@ -28,22 +32,30 @@ COLUMNS = (*FLOATS, *FLAGS)
 D4RL = {"terminations": "terminals", "truncations": "timeouts"}  # names inside the doctor
 
 
-def check(name_or_path: str | Path) -> list[Finding]:
-    """Everything found in a dataset, errors first. Raises DatasetNotFoundError where there is no such dataset."""
-    if is_packed(name_or_path):
-        return _of_packed(name_or_path)
-    source = sources.locate(name_or_path)
+def check(name_or_path: str | Path, **reading: Any) -> list[Finding]:
+    """Everything found in a dataset or a log, errors first. reading: load_dataset's arguments, such as a map.
+
+    Raises DatasetNotFoundError where there is no such dataset.
+    """
+    return diagnose(name_or_path, **reading)[1]
+
+
+def diagnose(name_or_path: str | Path, **reading: Any) -> tuple[Recording | None, list[Finding]]:
+    """The recording, None where it cannot be read, and everything found in it. Arguments and errors: check's."""
+    reading = {key: value for key, value in reading.items() if value is not None}
     try:
-        recording = _record(source)
+        recording = record(name_or_path, reading)
         findings = examine(recording)
     except DatasetError as error:
-        return [_refused(error)]
-    if not any(finding.severity == "error" for finding in findings):
+        if isinstance(error, DatasetNotFoundError):
+            raise
+        return None, [_refused(error)]
+    if not any(finding.severity == "error" for finding in findings) and not is_packed(name_or_path):
         try:
-            load_dataset(name_or_path)
+            load_dataset(name_or_path, **reading)
         except DatasetError as error:
             findings.insert(0, _refused(error))
-    return findings
+    return recording, findings
 
 
 def status(findings: list[Finding]) -> int:
@@ -66,22 +78,77 @@ def report(name: str, findings: list[Finding]) -> str:
     return "\n".join([*lines, f"{name}: {summary}"])
 
 
-def _record(source: sources.Source) -> Recording:
+def record(name_or_path: str | Path, reading: Mapping[str, Any]) -> Recording:
+    """The columns as the file has them, where it has some; else as its reader gives them."""
+    if is_packed(name_or_path):
+        data = open_packed(name_or_path)
+        check_packed(name_or_path)
+        return _of_packed(data)
+    source = sources.locate(name_or_path)
+    if "map" in reading or source.format == "table":
+        return _of_log(name_or_path, reading)
     if source.format == "d4rl":
-        return _read_hdf5(source.path)
+        return _bounded(_read_hdf5(source.path), reading)
     if source.format == "npz":
-        return _of_columns(source.path.name, arrays.load_npz(source.path), d4rl.FLAGS)
-    return _of_dataset(load_dataset(source.name or source.path))
+        return _bounded(_of_columns(source.path.name, arrays.load_npz(source.path), d4rl.FLAGS), reading)
+    return _of_dataset(load_dataset(name_or_path, **reading))
 
 
-def _of_packed(path: str | Path) -> list[Finding]:
-    """What can be told of a packed folder without loading it: whether it is the one that was written."""
-    try:
-        open_packed(path)
-        check_packed(path)
-    except DatasetError as error:
-        return [_refused(error)]
-    return []
+def _bounded(recording: Recording, reading: Mapping[str, Any]) -> Recording:
+    """The recording with the limits and the time limit that a person gave."""
+    if "action_space" in reading:
+        size = recording.columns["actions"].shape[-1] if "actions" in recording.columns else 1
+        box = box_for(reading["action_space"], size)
+        recording = replace(recording, action_low=box.low, action_high=box.high)
+    if "max_episode_steps" in reading and "timeouts" not in recording.columns and "terminals" in recording.columns:
+        timeouts = arrays.count_timeouts(recording.flag("terminals"), reading["max_episode_steps"])
+        recording = replace(recording, columns={**recording.columns, "timeouts": timeouts})
+    return recording
+
+
+def _of_log(path: str | Path, reading: Mapping[str, Any]) -> Recording:
+    """A log through its map, with its clock."""
+    table, log_map = prepared([open_recording(path)], reading.get("map"), Path(path).name)
+    rows = rows_of(table, log_map)
+    columns = {D4RL.get(name, name): column for name, column in rows.columns.items()}
+    columns["timeouts"] = rows.ends & ~(columns["terminals"] > 0.5)
+    walks_on = bool((rows.columns["terminations"] & ~rows.ends).any())
+    if walks_on:
+        columns["timeouts"] = rows.ends
+    for name in FLOATS:  # in float64 only because a map computes in it
+        if name in columns:
+            columns[name] = columns[name].astype(np.float32)
+    box = box_of(log_map, columns["actions"])
+    recording = Recording(
+        table.name, columns, ("timeouts",) if walks_on else d4rl.FLAGS, box.low, box.high, times=rows.times
+    )
+    return _named(recording, log_map.stated)
+
+
+def _of_packed(data: PackedDataset) -> Recording:
+    """The first rows of a packed folder, as many as it may take of memory."""
+    rows = slice(0, max(1, data.memory // (4 * data.width)))
+    columns = {name: np.asarray(data.column(name)[rows]) for name in FLOATS if name != "rewards"}
+    columns |= {"rewards": np.asarray(data.column("rewards")[rows])}
+    columns |= {name: np.asarray(data.column(ours)[rows]) for ours, name in D4RL.items()}
+    box = data.action_space
+    recording = Recording(data.name, columns, action_low=box.low, action_high=box.high)
+    return _named(recording, data.stated)
+
+
+def _named(recording: Recording, stated: Mapping[str, Any]) -> Recording:
+    """The recording with the names, the sensors' ranges and the rate that were stated."""
+    entries = {kind: stated[kind] for kind in ("observations", "actions") if kind in stated}
+    names = {
+        kind: tuple(entry.get("name") or f"{kind}[{i}]" for i, entry in enumerate(found))
+        for kind, found in entries.items()
+    }
+    limits = tuple(
+        (-np.inf if entry.get("low") is None else entry["low"], np.inf if entry.get("high") is None else entry["high"])
+        for entry in entries.get("observations", ())
+    )
+    return replace(recording, names=names, limits=limits, rate=stated.get("control_rate_hz"))
+
 
 
 def _read_hdf5(path: Path) -> Recording:
@@ -102,13 +169,14 @@ def _of_columns(name: str, values: Mapping[str, Any], episode_ends: tuple[str, .
     columns = {D4RL.get(ours, ours): values[key] for ours, key in our_names(name, values).items()}
     if "timeouts" not in columns and "episode_ids" in columns and "terminals" in columns:
         columns["timeouts"] = ends_of(squeeze(columns["episode_ids"])) & ~(squeeze(columns["terminals"]) > 0.5)
-    return Recording(
+    recording = Recording(
         name,
         _squeezed({key: columns[key] for key in COLUMNS if key in columns}),
         episode_ends,
         values.get("action_low", -1.0),
         values.get("action_high", 1.0),
     )
+    return _named(recording, arrays.stated_in(name, values))
 
 
 def _squeezed(columns: dict[str, Array]) -> dict[str, Array]:
@@ -122,7 +190,8 @@ def _of_dataset(dataset: OfflineDataset) -> Recording:
     walks_on = bool((dataset.terminations & ~last).any())
     columns |= {"timeouts": last} if walks_on else {}
     ends = ("timeouts",) if walks_on else d4rl.FLAGS
-    return Recording(dataset.name, columns, ends, dataset.action_space.low, dataset.action_space.high)
+    recording = Recording(dataset.name, columns, ends, dataset.action_space.low, dataset.action_space.high)
+    return _named(recording, dataset.stated)
 
 
 def _refused(error: DatasetError) -> Finding:

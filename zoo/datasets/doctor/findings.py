@@ -7,75 +7,24 @@ recording. `note`: worth knowing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.datasets.checks import TOLERANCE, Array, DatasetError, check_columns
+from zoo.datasets.doctor.recording import FLOATS, ORDER, Finding, Recording, Rows, name_rows
+from zoo.datasets.doctor.signals import SIGNALS
 from zoo.datasets.episodes import JUMP
 
-Severity = Literal["note", "warning", "error"]
-Rows = NDArray[np.int64]
-
-ORDER = ("error", "warning", "note")
-FLOATS = ("observations", "actions", "rewards", "next_observations")
-FLAGS = ("terminals", "timeouts")
 NEEDED = ("observations", "actions", "rewards", "terminals")
-SHOWN = 5  # rows named in a finding
 
 STRIDE = 10.0  # a step this many times the 90th percentile of its component is a jump; real Hopper steps reach 6
+ALONE = 3.0  # times as large as the steps beside it: accelerating arms reach 2, resets begin at 9
 SPREAD = 10.0  # rewards this many times the range of their middle 98% away from the median are outliers
 FIT_ROWS = 20_000  # rows that the reward fit looks at
 EXPLAINED = 0.5  # part of the rewards' variance that a fit must explain to have a say about their alignment
 BETTER = 4.0  # how many times smaller the error of a shifted fit must be; aligned real data have it 10 times larger
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One kind of defect in one place. where: columns and rows of the file; meaning and fix: whole sentences."""
-
-    severity: Severity
-    title: str
-    where: str
-    count: int
-    meaning: str
-    fix: str
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Columns of N rows under D4RL's names, in the dtypes of the file, before anything is checked."""
-
-    name: str
-    columns: Mapping[str, Array]
-    episode_ends: tuple[str, ...] = FLAGS  # keys whose flags end an episode
-    action_low: Array | float = -1.0
-    action_high: Array | float = 1.0
-
-    def flag(self, key: str) -> NDArray[np.bool_]:
-        """(N,); all False where the file has no such key."""
-        column = self.columns.get(key)
-        return np.zeros(len(self.columns["rewards"]), bool) if column is None else column > 0.5
-
-    @property
-    def ends(self) -> NDArray[np.bool_]:
-        """Which rows end an episode by the file's own flags, (N,); the last row always does."""
-        ends = np.zeros(len(self.columns["rewards"]), bool)
-        for key in self.episode_ends:
-            ends |= self.flag(key)
-        ends[-1] = True
-        return ends
-
-    @property
-    def successors(self) -> Array:
-        """(N, O): the stored ones, or each next row's observation, which is none of an episode's last row."""
-        if "next_observations" in self.columns:
-            return self.columns["next_observations"]
-        obs = self.columns["observations"]
-        return np.append(obs[1:], obs[-1:], axis=0)
 
 
 def examine(recording: Recording) -> list[Finding]:
@@ -88,7 +37,7 @@ def examine(recording: Recording) -> list[Finding]:
         recording = _without_infinities(recording)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
-        findings += [finding for check in CHECKS for finding in check(recording)]
+        findings += [finding for check in (*CHECKS, *SIGNALS) for finding in check(recording)]
     return sorted(findings, key=lambda finding: ORDER.index(finding.severity))
 
 
@@ -142,7 +91,7 @@ def not_finite(recording: Recording) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 f"{key} hold NaN or inf",
-                _name(rows),
+                name_rows(rows),
                 len(rows),
                 "One such number makes every weight of a network NaN within a step.",
                 _mend(key, recording.flag("terminals")[rows]),
@@ -170,7 +119,7 @@ def outside_box(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "error",
             "actions outside the box",
-            f"{_name(rows)}; actions reach from {low:g} to {high:g}, the box is "
+            f"{name_rows(rows)}; actions reach from {low:g} to {high:g}, the box is "
             f"[{np.min(recording.action_low):g}, {np.max(recording.action_high):g}]",
             len(rows),
             "An actor's output ends in a tanh: it can neither imitate nor be compared with such an action.",
@@ -199,7 +148,7 @@ def wide_floats(recording: Recording) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"{key} move less than float32 can hold",
-                f"components {_numbers(blind)}",
+                recording.parts(key, blind),
                 int(lost[:, blind].any(axis=1).sum()),
                 "More than half of their steps vanish in float32: the agent does not see them move. Time stamps and "
                 "absolute encoder counts are like that.",
@@ -229,7 +178,7 @@ def unmarked_limits(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"episodes end after {limit} steps without a flag",
-            _name(rows),
+            name_rows(rows),
             len(rows),
             "The next row starts elsewhere: these are time limits that were not recorded as timeouts.",
             "Set timeouts to True in these rows.",
@@ -244,7 +193,7 @@ def teleports(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "warning" if stored else "error",
             "teleports inside episodes",
-            f"{what} in {_name(rows)}",
+            f"{what} in {name_rows(rows)}",
             len(rows),
             "Rows are lost, out of order, or from another episode. "
             + (
@@ -268,7 +217,7 @@ def limits_as_terminals(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{at_limit} episodes terminate after exactly {limit} steps, and none is longer",
-            _name(rows),
+            name_rows(rows),
             at_limit,
             "This looks like a time limit stored as a terminal. Values are not carried past terminals, so states near "
             "the limit are learned as worth little.",
@@ -283,7 +232,7 @@ def many_terminals(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "error" if part > 0.5 else "warning",
             f"{part:.0%} of the rows are terminals",
-            _name(np.flatnonzero(terminals)),
+            name_rows(np.flatnonzero(terminals)),
             int(terminals.sum()),
             "A terminal is a state without a future. "
             + ("More than half: masks (1 = goes on) may be stored in place of terminals." if part > 0.5 else ""),
@@ -301,7 +250,7 @@ def duplicates(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "warning" if len(repeated) > 0.01 * len(keys) else "note",
             "duplicated transitions",
-            _name(repeated),
+            name_rows(repeated),
             len(repeated),
             f"{len(repeated) / len(keys):.1%} of the rows repeat an earlier observation, action and reward. They are "
             "drawn more often than they happened, and a split for validation leaks.",
@@ -318,15 +267,17 @@ def constants(recording: Recording) -> Iterator[Finding]:
         still = np.flatnonzero(np.nanmax(column, axis=0) == np.nanmin(column, axis=0))
         if len(still) and len(column) > 1:
             fix = "Leave these components out, or repair the recording."
-            yield Finding("warning", f"constant {key}", f"components {_numbers(still)}", len(still), meaning, fix)
+            where, parts = recording.parts(key, still), tuple(f"{key}[{i}]" for i in still)
+            yield Finding("warning", f"constant {key}", where, len(still), meaning, fix, parts)
     rewards = recording.columns["rewards"]
-    if np.nanmax(rewards) == np.nanmin(rewards) and not recording.flag("terminals").any():
+    same = np.nanmax(rewards) == np.nanmin(rewards)
+    if same and (rewards[0] == 0 or not recording.flag("terminals").any()):
         yield Finding(
             "error",
             f"all rewards are {rewards[0]:g}",
             "rewards",
             len(rewards),
-            "Without terminals every action is worth the same: there is nothing to learn.",
+            "Every action is worth the same: there is nothing to learn.",
             "Compute the rewards of the task, and store them.",
         )
 
@@ -340,7 +291,7 @@ def reward_outliers(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "reward outliers",
-            f"{_name(rows)}; up to {rewards[rows[np.abs(rewards[rows]).argmax()]]:g}, where 98% lie in "
+            f"{name_rows(rows)}; up to {rewards[rows[np.abs(rewards[rows]).argmax()]]:g}, where 98% lie in "
             f"[{low:g}, {high:g}]",
             len(rows),
             "The critic's squared error follows such a reward and forgets the rest.",
@@ -377,7 +328,7 @@ def fragments(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"episodes cut before the time limit of {limit} steps",
-            _name(short),
+            name_rows(short),
             len(short),
             "They are fragments: their returns and lengths say nothing about the policy. Values are learned rightly, "
             "so long as they are marked as time-outs.",
@@ -388,7 +339,7 @@ def fragments(recording: Recording) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "episodes of a single step",
-            _name(single),
+            name_rows(single),
             len(single),
             "Most often a flag that is set twice, or in the row after the end.",
             "Look at the flags of these rows and of the ones before.",
@@ -435,7 +386,10 @@ def _unmarked(recording: Recording) -> tuple[Rows, Rows]:
         if not inside.any():
             return np.empty(0, np.int64), np.empty(0, np.int64)
         usual = np.nanquantile(steps[inside], 0.9, axis=0)
-        jumps = ((steps > STRIDE * usual) & (usual > 0.0)).any(axis=1)
+        largest = np.where(inside, (steps[:, usual > 0.0] / usual[usual > 0.0]).max(axis=1, initial=0.0), 0.0)
+        beside = np.maximum(np.append(0.0, largest[:-1]), np.append(largest[1:], 0.0))
+        # A fast motion has fast neighbours; a jump stands alone.
+        jumps = (largest > STRIDE) & (largest > ALONE * beside) & (beside > 0.0)
     jumps = np.append(jumps & inside, False)
     boundaries = np.flatnonzero(ends | jumps)
     lengths = np.diff(np.append(-1, boundaries))
@@ -470,12 +424,3 @@ def _fit_error(recording: Recording, shift: int) -> float:
     weights = np.linalg.lstsq(fitted, rewards[::2], rcond=None)[0]
     error = np.square(rewards[1::2] - kept @ weights).mean() / rewards[1::2].var()
     return float(max(error, 1e-9))
-
-
-def _name(rows: Rows) -> str:
-    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-    return f"row{'s' * (len(rows) > 1)} {_numbers(rows[:SHOWN])}{more}"
-
-
-def _numbers(values: Rows) -> str:
-    return ", ".join(map(str, values.tolist()))

@@ -16,6 +16,7 @@ BINS = 8
 BAR = 40  # characters of the fullest bin
 MAX_DIMS = 24  # rows of the range table per column; an image or a contact vector has too many to read
 SHOWN_ELSEWHERE = ("file", "mode", "env_id")
+USED = 0.05  # part of an action's box below which the box may have another unit
 
 
 def describe(dataset: OfflineDataset) -> str:
@@ -32,6 +33,9 @@ def describe(dataset: OfflineDataset) -> str:
     lines += _entry("environment", dataset.env_id or "unknown")
     lines += _entry("observations", _space(dataset.observation_space))
     lines += _entry("actions", _space(dataset.action_space))
+    rate = dataset.stated.get("control_rate_hz")
+    steps = f", {len(dataset) / rate / 60:,.1f} minutes" if rate else ""
+    lines += _entry("control rate", f"{rate:g} Hz{steps}" if rate else "unknown")
     lines += _entry("transitions", f"{len(dataset):,}")
     lines += _entry(
         "episodes",
@@ -45,13 +49,36 @@ def describe(dataset: OfflineDataset) -> str:
         if reached is not None or references(dataset.name) != SUCCESS:
             lines += [_statistics("score", normalized_score(dataset.name, returns if reached is None else reached))]
     lines += ["", "episodes by return", *_histogram(returns)]
-    lines += ["", f"{'column':<22}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
-    for name in ("observations", "actions"):
-        lines += _ranges(name, dataset.column(name))
-    lines += [_range("rewards", dataset.rewards), "", "warnings" if dataset.warnings else "warnings: none"]
-    for warning in dataset.warnings:
-        lines += textwrap.wrap(warning, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    lines += ["", f"{'column':<22}{'mean':>10}{'std':>10}{'min':>10}{'max':>10}  limits"]
+    for name, names in (("observations", dataset.observation_names), ("actions", dataset.action_names)):
+        lines += _ranges(dataset, name, names)
+    lines += [_range("rewards", dataset.rewards), ""]
+    notices = [*notable(dataset), *dataset.warnings]
+    lines.append("to notice" if notices else "warnings: none")
+    for notice in notices:
+        lines += textwrap.wrap(notice, WIDTH, initial_indent="- ", subsequent_indent="  ")
     return "\n".join(lines)
+
+
+def notable(dataset: OfflineDataset) -> list[str]:
+    """What a newcomer should notice, in sentences; zoo data check looks for much more."""
+    found = []
+    obs, actions = dataset.observations, dataset.actions
+    still = np.flatnonzero(obs.max(axis=0) == obs.min(axis=0)) if len(obs) > 1 else ()
+    if len(still):
+        found.append(f"constant: {', '.join(dataset.observation_names[i] for i in still)}; nothing is learned from it")
+    box = dataset.action_space.high - dataset.action_space.low
+    narrow = np.flatnonzero((actions.max(axis=0) - actions.min(axis=0)) < USED * box) if len(actions) > 1 else ()
+    if len(narrow):
+        names = ", ".join(dataset.action_names[i] for i in narrow)
+        found.append(f"of the box of {names} less than {USED:.0%} was used: is it in the data's unit?")
+    if dataset.num_episodes > 1 and not dataset.terminations.any():
+        found.append("nothing terminates: every episode was cut. Right if nothing fails or is ever finished")
+    if len(dataset) < 10_000:
+        found.append(f"{len(dataset):,} transitions are few; agents that stay close to the data suit them best")
+    if not dataset.stated.get("observations"):
+        found.append("no names and units are stated: a map gives them, and the robot's contract takes them from it")
+    return found
 
 
 def _entry(label: str, text: str) -> list[str]:
@@ -78,15 +105,27 @@ def _histogram(values: Array) -> list[str]:
     ]
 
 
-def _ranges(name: str, column: Array) -> list[str]:
-    dims = column.shape[1]
-    lines = [_range(f"{name}[{dim}]", column[:, dim]) for dim in range(min(dims, MAX_DIMS))]
-    if dims > MAX_DIMS:
+def _ranges(dataset: OfflineDataset, name: str, names: tuple[str, ...]) -> list[str]:
+    column, entries = dataset.column(name), dataset.stated.get(name) or [{}] * len(names)
+    box = dataset.action_space if name == "actions" else None
+    lines = []
+    for dim in range(min(len(names), MAX_DIMS)):
+        entry = entries[dim]
+        low, high = (box.low[dim], box.high[dim]) if box is not None else (entry.get("low"), entry.get("high"))
+        unit = f" [{entry['unit']}]" if "unit" in entry else ""
+        limits = "" if low is None and high is None else f"[{_bound(low)}, {_bound(high)}]"
+        lines.append(_range(f"{names[dim]}{unit}", column[:, dim], limits))
+    if len(names) > MAX_DIMS:
         lines.append(_range(f"{name}[{MAX_DIMS}:]", column[:, MAX_DIMS:]))
     return lines
 
 
-def _range(label: str, values: Array) -> str:
+def _bound(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _range(label: str, values: Array, limits: str = "") -> str:
     """Mean and std in float64: a float32 sum over a million rows loses digits."""
     cells = (values.mean(dtype=np.float64), values.std(dtype=np.float64), values.min(), values.max())
-    return f"{label:<22}" + "".join(f"{cell:>12.4g}" for cell in cells)
+    line = f"{label[:21]:<22}" + "".join(f"{cell:>10.4g}" for cell in cells)
+    return f"{line}  {limits}".rstrip()

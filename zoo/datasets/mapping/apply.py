@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,26 @@ from numpy.typing import NDArray
 from zoo.datasets.checks import Array, DatasetKeyError, DatasetValueError
 from zoo.datasets.dataset import OfflineDataset
 from zoo.datasets.episodes import ends_of, transitions_of
-from zoo.datasets.mapping.expression import evaluate, names_in
+from zoo.datasets.mapping.expression import evaluate
 from zoo.datasets.mapping.logmap import FILE, LogMap
 from zoo.datasets.readers.arrays import count_timeouts
 from zoo.datasets.table import Table
 
 ROW = ("first", "last", "step")  # what reward and flags may also name: of the row in its episode
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a map makes of a table, before last rows are settled: columns (N, ...) in float64, and where episodes end.
+
+    unknown (N,): rows whose successor is not in the log, where next_observations are; None where the rule decides.
+    """
+
+    columns: Mapping[str, Array]
+    ends: NDArray[np.bool_]
+    unknown: NDArray[np.bool_] | None
+    times: Array | None
+    notes: tuple[str, ...]
 
 
 def dataset_of(table: Table, log_map: LogMap, name: str | None = None) -> OfflineDataset:
@@ -30,6 +45,28 @@ def dataset_of(table: Table, log_map: LogMap, name: str | None = None) -> Offlin
     observation alone, is the successor of the row before. Raises DatasetKeyError or DatasetValueError that names the
     key of the map.
     """
+    rows = rows_of(table, log_map)
+    own, told = transitions_of(
+        table.name,
+        rows.columns,
+        rows.ends,
+        unknown=rows.unknown,
+        last_row=log_map.last_row,
+        cut_at_jumps=bool(table.successors),
+    )
+    return OfflineDataset.from_arrays(
+        **own,
+        action_space=box_of(log_map, rows.columns["actions"]),
+        name=name or log_map.name or table.name,
+        env_id=log_map.env_id,
+        provenance=table.provenance,
+        warnings=(*table.notes, *rows.notes, *told),
+        stated=log_map.stated,
+    )
+
+
+def rows_of(table: Table, log_map: LogMap) -> Rows:
+    """The columns that a map makes of a table, in order. Raises as dataset_of."""
     _check_complete(table, log_map)
     order, ids, notes = _in_order(table, log_map)
     rows = len(order)
@@ -44,19 +81,19 @@ def dataset_of(table: Table, log_map: LogMap, name: str | None = None) -> Offlin
     rewards = _reward(log_map.reward or "", known, rows)
     terminated = _flag("terminated", log_map.terminated or "", known, rows)
     truncated = _flag("truncated", log_map.truncated or "false", known, rows)
+    times = None if log_map.time is None else np.asarray(evaluate(log_map.time, columns, rows), np.float64)
 
     final = np.zeros(rows, bool)
     empty = ends_of(ids) & np.isnan(actions).all(axis=1)
-    if table.final_rows or log_map.outcome == "next row":
+    later = np.minimum(np.arange(rows) + 1, rows - 1)
+    if log_map.outcome == "next row":
         final = ends_of(ids)
+        rewards, terminated, truncated = rewards[later], terminated[later], truncated[later]
     elif empty.any():
         final = empty
         _check_final_rewards(rewards[final])
         terminated[:-1] |= terminated[1:] & final[1:]
         truncated[:-1] |= truncated[1:] & final[1:]
-    if log_map.outcome == "next row":
-        later = np.minimum(np.arange(rows) + 1, rows - 1)
-        rewards, terminated, truncated = rewards[later], terminated[later], truncated[later]
     if log_map.max_episode_steps is not None:
         truncated = truncated | count_timeouts(terminated, log_map.max_episode_steps)
     ends = ends_of(ids) | truncated
@@ -73,30 +110,14 @@ def dataset_of(table: Table, log_map: LogMap, name: str | None = None) -> Offlin
     if successors:
         raw["next_observations"] = _matrix("observations", log_map, successors, rows)
     elif final.any():
-        raw["next_observations"] = observations[np.minimum(np.arange(rows) + 1, rows - 1)]
+        raw["next_observations"] = observations[later]
         before = np.append(final[1:], False)  # rows whose successor is an observation alone
-        keep = ~final
-        unknown = (ends & ~terminated & ~before)[keep]
-        ends = (ends | before)[keep]
-        raw = {key: column[keep] for key, column in raw.items()}
+        unknown = (ends & ~terminated & ~before)[~final]
+        ends = (ends | before)[~final]
+        raw = {key: column[~final] for key, column in raw.items()}
+        times = None if times is None else times[~final]
         notes += (f"{np.count_nonzero(final)} last rows are observations alone: successors of the rows before them",)
-    own, told = transitions_of(
-        table.name,
-        raw,
-        ends,
-        unknown=unknown,
-        last_row=log_map.last_row,
-        cut_at_jumps=bool(successors),
-    )
-    return OfflineDataset.from_arrays(
-        **own,
-        action_space=_box(log_map, actions),
-        name=name or log_map.name or table.name,
-        env_id=log_map.env_id,
-        provenance=table.provenance,
-        warnings=(*table.notes, *notes, *told),
-        stated=log_map.stated,
-    )
+    return Rows(raw, ends, unknown, times, notes)
 
 
 def _check_complete(table: Table, log_map: LogMap) -> None:
@@ -211,7 +232,7 @@ def _reward(text: str, columns: Mapping[str, Array], rows: int) -> Array:
     return value.astype(np.float64)
 
 
-def _box(log_map: LogMap, actions: Array) -> Box:
+def box_of(log_map: LogMap, actions: Array) -> Box:
     """The action box of the stated limits. Raises DatasetKeyError with what was sent where a limit is missing."""
     missing = [
         f"{entry.get('name') or entry.get('column') or i} (sent {np.nanmin(actions[:, i]):g} to "
@@ -228,10 +249,3 @@ def _box(log_map: LogMap, actions: Array) -> Box:
     if not (low < high).all():
         raise DatasetValueError(f"limits of the actions must have low < high, got low={low}, high={high}.")
     return Box(low, high)
-
-
-def used_columns(log_map: LogMap, columns: Mapping[str, Any]) -> set[str]:
-    """The columns that a map reads; a reward function may read all."""
-    if log_map.reward and ":" in log_map.reward:
-        return set(columns)
-    return {name for text in log_map.expressions for name in names_in(text, columns)}

@@ -13,6 +13,7 @@ from zoo.datasets.mapping.expression import names_in
 from zoo.datasets.table import Streams, Table
 
 ACTION = re.compile(r"(^|[^a-z])(actions?|act|cmds?|commands?|ctrl|control|targets?|setpoints?|u\d*)([^a-z]|$)")
+MOVING = re.compile(r"(^|[^a-z])(tau|torques?|efforts?|voltages?|pwm|throttle|steer\w*)\d*([^a-z]|$)")
 REWARD = re.compile(r"(^|[^a-z])(rewards?|rew)([^a-z]|$)")
 TERMINATED = re.compile(
     r"(^|[^a-z])(terminat\w*|terminals?|fail\w*|fell|fall|crash\w*|collision|success\w*|reached)([^a-z]|$)"
@@ -92,7 +93,7 @@ def _roles(numbers: Mapping[str, Array], columns: Mapping[str, Array], known: Ma
     used = {name for key in roles if roles[key] for name in names_in(roles[key], columns)}
     free = [name for name in numbers if name not in used and not COUNTER.search(lower[name])]
     free = [name for name in free if not (name.endswith("header.stamp") or TIME.search(lower[name]))]
-    actions = [name for name in free if ACTION.search(lower[name])]
+    actions = [name for name in free if ACTION.search(lower[name])] or [n for n in free if MOVING.search(lower[n])]
     roles["actions"] = _columns(known.get("actions")) or actions
     observations = [name for name in free if name not in roles["actions"] and not _is_label(lower[name])]
     roles["observations"] = _columns(known.get("observations")) or observations
