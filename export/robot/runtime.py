@@ -5,6 +5,7 @@ from __future__ import annotations  # Python 3.9 reads this file
 import hashlib
 import json
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,8 @@ class OnnxPolicy:
     evaluation_samples M: candidates that the critics choose from; 1 is the actor's own action.
     noise_size N: standard normal numbers that one candidate is made of; 0 where the policy takes none.
 
-    Buffers are kept between calls: a policy belongs to one thread, another thread opens its own.
+    Buffers are kept between calls, so a policy belongs to one thread at a time and cannot be copied or pickled: another
+    thread or process opens its own. Two calls at once are an error, not one thread's action for the other.
     """
 
     def __init__(
@@ -69,10 +71,15 @@ class OnnxPolicy:
         self.action_size = len(self.low)
         self.evaluation_samples: int = self.metadata["evaluation_samples"]
         _check_graph(self)
+        self._busy = threading.Lock()
         if evaluation_samples is not None:
             self._set_samples(evaluation_samples)
         self._rng = np.random.default_rng(seed)
         self._allocate(1)
+
+    def __reduce__(self) -> Any:
+        another = f"OnnxPolicy({str(self.path)!r})"
+        raise TypeError(f"an OnnxPolicy has a session and buffers of its own: open another, {another}")
 
     def predict(self, obs: np.ndarray | Mapping[str, Any], noise: np.ndarray | None = None) -> np.ndarray:
         """Actions inside the box: (O,) -> (A,), or (n, O) -> (n, A); float32.
@@ -80,19 +87,30 @@ class OnnxPolicy:
         obs: a vector, or a mapping by the contract's names, see vector().
         noise: standard normal (n, M, N) that makes the candidates, n = 1 for one observation; None draws it.
         Raises TypeError or ValueError for another kind, shape or non-finite entries, FloatingPointError where the
-        action itself would not be finite, PolicyFileError where the file's graph fails.
+        action itself would not be finite, PolicyFileError where the file's graph fails, RuntimeError while another
+        thread's call is not over.
         """
         obs = self.vector(obs) if isinstance(obs, Mapping) else np.asarray(obs)
-        self._take(obs)
-        if self.noise_size:
-            self._take_noise(noise)
-        elif noise is not None:
-            raise ValueError("this policy takes no noise: it was exported with evaluation_samples=1")
-        self._run()
-        if not _finite(self._actions):
-            raise FloatingPointError(f"the policy's action is not finite for the observation {obs}")
-        actions = self._actions.clip(self.low, self.high)
+        self._begin()
+        try:
+            self._take(obs)
+            if self.noise_size:
+                self._take_noise(noise)
+            elif noise is not None:
+                raise ValueError("this policy takes no noise: it was exported with evaluation_samples=1")
+            self._run()
+            if not _finite(self._actions):
+                raise FloatingPointError(f"the policy's action is not finite for the observation {obs}")
+            actions = self._actions.clip(self.low, self.high)
+        finally:
+            self._busy.release()
         return actions[0] if obs.ndim == 1 else actions
+
+    def _begin(self) -> None:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError(
+                f"another thread is using this policy: open one for each thread, OnnxPolicy({str(self.path)!r})"
+            )
 
     def vector(self, values: Mapping[str, Any]) -> np.ndarray:
         """Numbers by name, or by group, as the policy's vector (O,); or (n,) numbers each as (n, O).
@@ -202,8 +220,12 @@ class OnnxPolicy:
                 raise ValueError(
                     f"evaluation_samples must be 2 to {MOST_SAMPLES}, got {samples}; actor.onnx is the policy without"
                 )
-            self.evaluation_samples = samples
-            self._allocate(1)
+            self._begin()
+            try:
+                self.evaluation_samples = samples
+                self._allocate(1)
+            finally:
+                self._busy.release()
 
     def _check_free(self) -> None:
         if self.evaluation_samples == 1:

@@ -1,12 +1,15 @@
 """OnnxPolicy: what runs on the robot, from files built here by hand, so that no exporter is involved."""
 
 import ast
+import copy
 import hashlib
 import json
+import pickle
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -193,6 +196,55 @@ def test_damaged_file_is_refused_by_its_name(file, damage):
 def test_file_of_another_kind_is_told_apart(tmp_path, metadata, message):
     with pytest.raises(PolicyFileError, match=message):
         OnnxPolicy(write(tmp_path / "other.onnx", metadata=metadata))
+
+
+def test_two_threads_never_get_each_others_actions(policy):
+    rows = np.random.default_rng(0).normal(size=(2, 300, policy.observation_size)).astype(np.float32)
+    expected = [policy.predict(own) for own in rows]
+    wrong, refused = [], []
+
+    def ask(own, actions):
+        for row, action in zip(own, actions, strict=True):
+            try:
+                if not np.allclose(policy.predict(row), action, atol=1e-5):
+                    wrong.append(row)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in zip(rows, expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert all("another thread is using this policy" in text for text in refused)
+
+
+def test_a_call_during_another_is_an_error_and_the_policy_goes_on_after_it(policy, monkeypatch):
+    row = np.zeros(policy.observation_size, np.float32)
+    run, told = policy._run, []
+
+    def asks_in_between():
+        with pytest.raises(
+            RuntimeError, match="another thread is using this policy: open one for each thread"
+        ) as error:
+            policy.predict(row)
+        told.append(error)
+        run()
+
+    monkeypatch.setattr(policy, "_run", asks_in_between)
+    action = policy.predict(row)
+    monkeypatch.setattr(policy, "_run", run)
+    with pytest.raises(ValueError, match="NaN"):
+        policy.predict(np.full(policy.observation_size, np.nan))
+    np.testing.assert_array_equal(policy.predict(row), action)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_policy_is_opened_anew_and_not_copied(policy, how):
+    with pytest.raises(TypeError, match=r"open another, OnnxPolicy\('.*policy.onnx'\)"):
+        how(policy)
 
 
 def test_fewer_than_one_thread_is_refused(file):

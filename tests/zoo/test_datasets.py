@@ -1,14 +1,21 @@
 """OfflineDataset: what it refuses, what it derives; load_dataset and make_env by name."""
 
+from dataclasses import replace
+
 import gymnasium
+import h5py
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from tests.support.d4rl_files import worked_example, write_hdf5
+from zoo.agents.core.spec import DataSpec
 from zoo.datasets.checks import DatasetKeyError, DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import EMBEDDED, STORED, OfflineDataset
 from zoo.datasets.load import load_dataset
+from zoo.datasets.readers.arrays import Episode, from_columns, from_episodes
+from zoo.datasets.readers.sb3 import from_replay_buffer
 from zoo.evaluation.envs import make_env
 
 
@@ -311,3 +318,119 @@ def test_an_array_that_nobody_can_write_into_is_not_copied(dataset):
         action_space=dataset.action_space,
     )
     assert all(again.column(name) is dataset.column(name) for name in STORED)
+
+
+def scaled(box: Box, actions, dtype=np.float32) -> ReplayBuffer:
+    """A buffer of a learner of Stable-Baselines3, whose actions are scaled to [-1, 1]."""
+    buffer = ReplayBuffer(len(actions), Box(-1.0, 1.0, (2,)), box, device="cpu")
+    zeros = np.zeros((1, 2))
+    for action in actions:
+        buffer.add(zeros, zeros, np.full((1, 1), action, dtype), np.zeros(1), np.zeros(1), [{}])
+    return buffer
+
+
+def test_a_saturated_action_is_the_bound_itself_whatever_the_box():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        low = np.float32(rng.uniform(-1000.0, 0.0))
+        high = np.float32(low + 10.0 ** rng.uniform(-3.0, 3.0))
+        data = from_replay_buffer(scaled(Box(low, high, (1,)), [-1.0, 1.0, 0.0]), actions="scaled")
+        assert data.actions[:2, 0].tolist() == [low, high]
+
+
+@pytest.mark.parametrize("half", [1e-6, 1.0, 255.0, 1e6])
+def test_actions_are_clipped_by_the_width_of_their_box(half):
+    box = Box(np.float32(-half), np.float32(half), (1,))
+    bound = box.high[0]
+
+    def at(first):
+        return OfflineDataset.from_arrays(**arrays(actions=[[first], [0.0], [0.0], [0.0], [0.0]]), action_space=box)
+
+    for noise in (np.nextafter(bound, np.float32(np.inf)), np.float32(half * (1 + 5e-7))):
+        data = at(noise)
+        assert data.actions[0, 0] == bound
+        assert not any("clipped" in text for text in data.warnings)
+    data = at(half * (1 + 5e-6))
+    assert data.actions[0, 0] == bound
+    assert "1 actions were up to" in data.warnings[0]
+    with pytest.raises(DatasetValueError, match="outside the action box") as refused:
+        at(half * 1.0001)
+    assert str(np.float32(half * 1.0001)) in str(refused.value)  # with all its digits
+
+
+def test_the_box_of_an_environment_is_compared_by_its_width(dataset):
+    spec = DataSpec.of(dataset)
+    for half in (1e-9, 1.0, 1e6):
+        spec = replace(spec, action_low=(-half,), action_high=(half,))
+        spec.check_env(spec.observation_space, Box(np.float32(-half), np.nextafter(np.float32(half), np.float32(9e9))))
+        with pytest.raises(ValueError, match="the agent was built for"):
+            spec.check_env(spec.observation_space, Box(-half, 1.001 * half, (1,)))
+    offset = replace(spec, action_low=(1000.0,), action_high=(1000.1,))
+    with pytest.raises(ValueError, match="the agent was built for"):  # a twentieth of the width
+        offset.check_env(spec.observation_space, Box(1000.005, 1000.105, (1,)))
+
+
+COARSE = {
+    "metres on a map": 3_948_996 + 0.01 * np.arange(6.0),
+    "seconds of the epoch": 1.7e9 + 0.02 * np.arange(6.0),
+    "nanoseconds of the epoch": 1_700_000_000_000_000_000 + 20_000_000 * np.arange(6),
+    "ticks of an encoder": 2**27 + np.arange(6),
+}
+
+
+def columns_with(values):
+    """Five rows whose second dimension is given, as columns for the readers."""
+    rows = arrays()
+    for name, column in (("observations", values[:-1]), ("next_observations", values[1:])):
+        rows[name] = np.stack([np.asarray(rows[name])[:, 0], column.astype(np.float64)], axis=1)
+    return {name: np.asarray(column) for name, column in rows.items()}
+
+
+def as_hdf5(columns, folder):
+    keys = {"terminations": "terminals", "truncations": "timeouts"}
+    with h5py.File(folder / "mine.hdf5", "w") as file:
+        for name, column in columns.items():
+            file[keys.get(name, name)] = column
+    return load_dataset(folder / "mine.hdf5")
+
+
+def as_npz(columns, folder):
+    np.savez(folder / "mine.npz", **columns)
+    return load_dataset(folder / "mine.npz")
+
+
+def by_episodes(columns, folder):
+    obs = np.concatenate([columns["observations"], columns["next_observations"][-1:]])
+    return from_episodes([Episode(obs, columns["actions"], columns["rewards"], False)])
+
+
+def by_columns(columns, folder):
+    return from_columns(columns)
+
+
+def by_arrays(columns, folder):
+    return OfflineDataset.from_arrays(**columns)
+
+
+def by_buffer(columns, folder):
+    space = Box(-np.inf, np.inf, (2,), np.float64)
+    buffer = ReplayBuffer(5, space, Box(-1.0, 1.0, (1,)), device="cpu")
+    for row in zip(*(columns[name] for name in ("observations", "next_observations", "actions")), strict=True):
+        buffer.add(*(part[None] for part in row), np.zeros(1), np.zeros(1), [{}])
+    return from_replay_buffer(buffer, actions="environment")
+
+
+@pytest.mark.parametrize("read", [by_arrays, by_columns, by_episodes, by_buffer, as_npz, as_hdf5])
+@pytest.mark.parametrize("values", COARSE.values(), ids=COARSE)
+def test_what_float32_hides_is_told_at_loading(values, read, tmp_path):
+    (told,) = [text for text in read(columns_with(values), tmp_path).warnings if "float32" in text]
+    assert told.startswith("observations, dimension 1: float32 rounds by ")
+    assert "Subtract an offset" in told
+    offset = columns_with(values - values[0])
+    assert [text for text in read(offset, tmp_path).warnings if "float32" in text] == []
+
+
+def test_rewards_and_actions_are_looked_at_too():
+    columns = arrays(rewards=1e9 + np.arange(5.0))
+    (told,) = [text for text in OfflineDataset.from_arrays(**columns).warnings if "float32" in text]
+    assert told.startswith("rewards: float32 rounds by ")

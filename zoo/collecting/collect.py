@@ -19,7 +19,7 @@ from zoo.agents.core.finite import check_rows
 from zoo.agents.loop.progress import Progress
 from zoo.collecting.journal import Journal
 from zoo.collecting.recording import About, Recorder
-from zoo.datasets.checks import ROUNDING, Array
+from zoo.datasets.checks import ROUNDING, Array, slack
 from zoo.export.stopping import Stopped
 
 SB3 = ("A2C", "DDPG", "PPO", "SAC", "TD3")  # whose checkpoints are policies of continuous actions
@@ -120,7 +120,7 @@ def choose_actions(actor: Actor, running: Sequence[Episode]) -> Array:
         raise ValueError(f"the policy gave actions of shape {actions.shape}, expected {(len(running), *box.shape)}")
     check_rows({"actions": actions}, lambda i: f"the policy, for episode {running[i].number},")
     clipped = np.clip(actions, box.low, box.high).astype(np.float32)
-    if not np.abs(actions - clipped).max() <= ROUNDING:
+    if (np.abs(actions - clipped) > slack(box.low, box.high, ROUNDING)).any():
         raise ValueError(
             f"the policy gave the action {actions[np.abs(actions - clipped).max(1).argmax()]}, outside {box}. "
             "Clip it in the policy: the file must hold the action that the environment runs."

@@ -33,8 +33,11 @@ class Transitions(Protocol):
 
 MATRICES = ("observations", "actions", "next_observations")  # (N, dim); the other columns are (N,)
 
-ROUNDING = 1e-6  # an action this far outside its box is float32 noise: clipped without a word
+# Of half the width of an action's box, beside what float32 cannot tell apart there (slack):
+ROUNDING = 1e-6  # an action this far outside is noise of its arithmetic: clipped without a word
 TOLERANCE = 1e-5  # this far: clipped, with a warning. Farther is another action than the robot ran: refused
+ULPS = 4  # units in the last place of the larger bound, which scaling and rounding may cost
+COARSE = 0.25  # of a column's steps: a rounding that is larger hides them
 
 
 class DatasetError(Exception):
@@ -58,7 +61,7 @@ class DatasetValueError(DatasetError, ValueError):
 
 def unreadable(path: Path, error: Exception) -> DatasetValueError:
     """What to say of an HDF5 file that cannot be opened: one that is held open is whole, and must not be replaced."""
-    if "lock" in str(error).lower():
+    if "unable to lock" in str(error).lower():
         return DatasetValueError(
             f"{path} is held open by another process, which may be writing it ({error}). The file itself need not be "
             "damaged: wait for that process to close it, or copy the file and read the copy."
@@ -95,7 +98,8 @@ def check_columns(owner: str, columns: Mapping[str, Array]) -> None:
             f"observations {columns['observations'].shape}. They must be equal."
         )
     for name, array in columns.items():
-        finite = np.isfinite(array).reshape(len(array), -1)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused too
+            finite = np.isfinite(array.astype(np.float32, copy=False)).reshape(len(array), -1)
         if not finite.all():
             raise DatasetValueError(
                 f"{owner}: {name} holds {np.count_nonzero(~finite)} NaN or inf, the first in row "
@@ -119,6 +123,37 @@ def check_continuous(owner: str, actions: ArrayLike) -> None:
         )
 
 
+def as_numbers(owner: str, name: str, values: ArrayLike) -> Array:
+    """A copy in float32, or in float64 where float32 would round it: OfflineDataset tells what that costs."""
+    array = np.asarray(values)
+    if array.dtype == np.float64 or (array.dtype.kind in "iu" and array.dtype.itemsize > 2):
+        return np.array(array, dtype=np.float64)
+    return as_floats(owner, name, values)
+
+
+def coarse_columns(columns: Mapping[str, ArrayLike]) -> tuple[str, ...]:
+    """What float32 hides of columns of wider numbers, (N,) or (N, k), in time order: clocks, map coordinates."""
+    told = []
+    for name, values in columns.items():
+        wide = np.asarray(values)
+        if wide.dtype != np.float64 and not (wide.dtype.kind in "iu" and wide.dtype.itemsize > 2):
+            continue
+        wide = wide.astype(np.float64, copy=False).reshape(len(wide), -1)
+        for k, column in enumerate(wide.T):
+            steps = np.abs(np.diff(column))
+            steps = steps[steps > 0.0]
+            rounded = column.astype(np.float32)
+            error = float(np.abs(column - rounded).mean())
+            if error and len(steps) and error > COARSE * float(np.median(steps)):
+                where = f"{name}, dimension {k}" if wide.shape[1] > 1 else name
+                told.append(
+                    f"{where}: float32 rounds by {error:.2g} on average "
+                    f"what moves in steps of {np.median(steps):.2g}: {len(np.unique(column)):,} different numbers "
+                    f"become {len(np.unique(rounded)):,}. Subtract an offset, such as the first value, before loading"
+                )
+    return tuple(told)
+
+
 def as_floats(owner: str, name: str, values: ArrayLike) -> NDArray[np.float32]:
     """A float32 copy. What does not fit becomes inf, and is refused as such later."""
     try:
@@ -134,18 +169,24 @@ def _box_excess(actions: Array, box: Box) -> NDArray[np.float32]:
     return np.maximum(low - actions, actions - high)
 
 
+def slack(low: ArrayLike, high: ArrayLike, share: float) -> NDArray[np.float64]:
+    """How far outside its box an action may lie, (A,): a share of half the width, and float32's rounding there."""
+    lower, upper = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    units = np.spacing(np.maximum(np.abs(lower), np.abs(upper)).astype(np.float32)).astype(np.float64)
+    return np.asarray(share * (upper - lower) / 2.0 + ULPS * units)
+
+
 def clip_rounding(actions: Array, box: Box) -> tuple[Array, tuple[str, ...]]:
     """Actions with rounding errors clipped away and what to tell about it; larger ones stay, to be
     refused."""
     excess = _box_excess(actions, box)
-    worst = float(excess.max())
-    if not 0.0 < worst <= TOLERANCE:
+    if not (excess > 0.0).any() or not (excess <= slack(box.low, box.high, TOLERANCE)).all():
         return actions, ()
     clipped = np.clip(actions, box.low.astype(np.float32), box.high.astype(np.float32))
-    if worst <= ROUNDING:
+    if (excess <= slack(box.low, box.high, ROUNDING)).all():
         return clipped, ()
     rows = np.count_nonzero((excess > 0.0).any(axis=1))
-    return clipped, (f"{rows} actions were up to {worst:.1e} outside the box and have been clipped to it",)
+    return clipped, (f"{rows} actions were up to {excess.max():.1e} outside the box and have been clipped to it",)
 
 
 def check_space(owner: str, name: str, space: Box, array: Array) -> None:
@@ -160,11 +201,16 @@ def check_actions(dataset: Transitions) -> None:
     outside = _box_excess(dataset.actions, dataset.action_space)
     bad = (outside > 0.0).any(axis=1)  # (N,)
     if bad.any():
-        row, dim = np.unravel_index(int(outside.argmax()), outside.shape)
-        low, high = dataset.action_space.low[dim], dataset.action_space.high[dim]
+        width = dataset.action_space.high.astype(np.float64) - dataset.action_space.low
+        row, dim = np.unravel_index(int((outside / width).argmax()), outside.shape)
+        # With all their digits: a unit in the last place may be the difference.
+        worst, low, high = (
+            str(number).removesuffix(".0")
+            for number in (dataset.actions[row, dim], dataset.action_space.low[dim], dataset.action_space.high[dim])
+        )
         raise DatasetValueError(
             f"{dataset.name}: {np.count_nonzero(bad)} actions lie outside the action box; the worst is "
-            f"{dataset.actions[row, dim]:g} in row {row}, component {dim}, expected [{low:g}, {high:g}]. "
+            f"{worst} in row {row}, component {dim}, expected [{low}, {high}]. "
             "If the limits are wider, state them: low and high in the map, --action-low and --action-high, or in "
             "Python action_space=Box(low, high); if the robot clipped, store that."
         )

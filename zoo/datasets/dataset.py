@@ -24,6 +24,7 @@ from zoo.datasets.checks import (
     check_episodes,
     check_space,
     clip_rounding,
+    coarse_columns,
     doubts_of,
 )
 from zoo.export.stated import ContractError, complete
@@ -119,6 +120,8 @@ class OfflineDataset:
             "truncations": squeeze(as_floats(name, "truncations", truncations)),
         }
         check_columns(name, raw)
+        # Of the next observations nothing new: but for the last ones they are the same numbers.
+        warnings += coarse_columns({"observations": observations, "actions": actions, "rewards": rewards})
         terminated, truncated = raw["terminations"] > 0.5, raw["truncations"] > 0.5  # (N,)
         if not (terminated[-1] or truncated[-1]):
             truncated[-1] = True

@@ -79,7 +79,8 @@ def transitions_of(
 
 def jumps_of(obs: Array, next_obs: Array) -> NDArray[np.bool_]:
     """Rows whose successor is not the next row, (N,): the episode rule of IQL and FQL. The last row has no next."""
-    return np.append(np.linalg.norm(obs[1:] - next_obs[:-1], axis=1) > JUMP, False)
+    here, there = obs[1:].astype(np.float32), next_obs[:-1].astype(np.float32)  # which may be rounded in one of both
+    return np.append(np.linalg.norm(here - there, axis=1) > JUMP, False)
 
 
 def _mend_unused(raw: Mapping[str, Array], terminations: NDArray[np.bool_]) -> Array:

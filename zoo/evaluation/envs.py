@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.spaces import Dict, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.wrappers import TransformObservation
 
-from zoo.agents.core.spec import DataSpec
+from zoo.agents.core.spec import DataSpec, same_box
 from zoo.datasets.dataset import EMBEDDED, OfflineDataset
 from zoo.datasets.packed import PackedDataset
 from zoo.datasets.readers.d4rl import CATALOG
@@ -135,13 +134,7 @@ def _check_spaces(dataset: OfflineDataset | PackedDataset | DataSpec, env: gymna
             f"{env.observation_space.shape}. Pass the keyword arguments that the data was recorded with."
         )
     box = env.action_space
-    same = (
-        isinstance(box, gymnasium.spaces.Box)
-        and box.shape == dataset.action_space.shape
-        and np.allclose(box.low, dataset.action_space.low)
-        and np.allclose(box.high, dataset.action_space.high)
-    )
-    if not same:
+    if not same_box(box, dataset.action_space):
         raise ValueError(
             f"{dataset.name} has actions in {dataset.action_space}, {dataset.env_id} takes {box}. "
             "Load the data with action_space=env.action_space if its actions are in the environment's units."

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from zoo.datasets.checks import TOLERANCE, Array, DatasetError, check_columns
+from zoo.datasets.checks import TOLERANCE, Array, DatasetError, check_columns, slack
 from zoo.datasets.doctor.recording import FLOATS, ORDER, Finding, Recording, Rows, name_rows
 from zoo.datasets.doctor.signals import SIGNALS
 from zoo.datasets.episodes import JUMP
@@ -112,7 +112,8 @@ def _mend(key: str, terminal: Array) -> str:
 
 def outside_box(recording: Recording) -> Iterator[Finding]:
     actions = recording.columns["actions"]
-    outside = (actions < recording.action_low - TOLERANCE) | (actions > recording.action_high + TOLERANCE)
+    margin = slack(recording.action_low, recording.action_high, TOLERANCE)
+    outside = (actions < recording.action_low - margin) | (actions > recording.action_high + margin)
     rows = np.flatnonzero(outside.any(axis=1))
     if len(rows):
         low, high = np.nanmin(actions), np.nanmax(actions)

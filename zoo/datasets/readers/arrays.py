@@ -14,7 +14,15 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.datasets.checks import MATRICES, Array, DatasetError, DatasetNotFoundError, DatasetValueError, as_floats
+from zoo.datasets.checks import (
+    MATRICES,
+    Array,
+    DatasetError,
+    DatasetNotFoundError,
+    DatasetValueError,
+    as_floats,
+    as_numbers,
+)
 from zoo.datasets.dataset import STORED, Limits, OfflineDataset, Provenance, squeeze
 from zoo.datasets.episodes import LastRow, ends_of, transitions_of
 from zoo.datasets.sizes import BROKEN, check_zip
@@ -87,9 +95,9 @@ def from_episodes(
 
 def _rows_of(episode: Episode, owner: str) -> dict[str, Array]:
     """One episode as transitions, T rows each; unknown (T,): rows whose successor is not in it."""
-    obs = as_floats(owner, "observations", episode.observations)
-    actions = as_floats(owner, "actions", episode.actions)
-    rewards = squeeze(as_floats(owner, "rewards", episode.rewards))
+    obs = as_numbers(owner, "observations", episode.observations)
+    actions = as_numbers(owner, "actions", episode.actions)
+    rewards = squeeze(as_numbers(owner, "rewards", episode.rewards))
     steps = len(actions) if actions.ndim else 0
     shapes_fit = obs.ndim == 2 and actions.ndim == 2 and rewards.shape == (steps,)
     if not shapes_fit or len(obs) not in (steps, steps + 1) or not steps:
@@ -168,7 +176,7 @@ def _column(owner: str, name: str, values: ArrayLike) -> Array:
                 "episode and time."
             )
         return ids
-    array = as_floats(owner, name, values)
+    array = as_numbers(owner, name, values)
     return array if name in MATRICES else squeeze(array)
 
 

@@ -251,7 +251,9 @@ def _read_keys(
             if ours == "episode_ids":
                 columns[ours] = squeeze(file[key][()])
                 continue
-            column = file[key].astype(np.float32)[()]  # flags too: they come as bool, int or float
+            wide = file[key].dtype.itemsize > 4 and ours not in ("terminations", "truncations")
+            # Flags too: they come as bool, int or float. What float32 would round, OfflineDataset rounds and tells.
+            column = file[key].astype(np.float64 if wide else np.float32)[()]
             columns[ours] = column if ours in MATRICES else squeeze(column)
         attributes = {key: _plain(value) for key, value in file.attrs.items() if key not in (*BOUNDS, STATED)}
         boxes = {kind: box_of(path.name, kind, file.attrs) for kind in ("action", "observation")}

@@ -82,4 +82,7 @@ def _in_env_units(actions: Array, box: Box, units: str | None, name: str) -> Arr
             f"{name}: the action box is {box}, so the units of the stored actions matter: pass actions='scaled' for "
             "the buffer of an SB3 learner, actions='environment' for one filled with the environment's own."
         )
-    return box.low + 0.5 * (actions + 1.0) * (box.high - box.low) if units == "scaled" else actions
+    if units == "environment":
+        return actions
+    low, high = box.low.astype(np.float64), box.high.astype(np.float64)  # so that a bound comes out as itself
+    return low + 0.5 * (actions.astype(np.float64) + 1.0) * (high - low)
