@@ -1,4 +1,4 @@
-"""zoo data: map | import | info | check | export | collect | maze | behaviours | mood."""
+"""zoo data: map | import | merge | split | filter | download | info | check | export, and makers of data."""
 
 import sys
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from zoo.cli.arguments import check_counts
+from zoo.cli.editing import Filter, Merge, Split
 from zoo.cli.logs import Import, MapCommand
 from zoo.cli.reading import Reading
 
@@ -133,6 +134,37 @@ class ExportData:
         from zoo.datasets.writers import export
 
         print(export(self.path, self.out, self.format, self.overwrite))
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch benchmarks' datasets: D4RL's, OGBench's, and through its library Minari's. Interrupted, it goes on.
+
+    Args:
+        names: ids, or patterns of D4RL's in quotes: hopper-medium-v2, "antmaze-*", antmaze-medium-navigate-v0,
+            mujoco/hopper/medium-v0.
+        mirror: folder on another server that has the files under their names.
+    """
+
+    names: Positional[tuple[str, ...]]
+    mirror: str | None = None
+
+    def run(self) -> None:
+        from tqdm import tqdm
+
+        from zoo.datasets.download import download
+
+        if not self.names:
+            raise ValueError("zoo data download takes one or more names")
+        with tqdm(unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
+
+            def progress(have: int, total: int | None) -> None:
+                bar.total = total
+                bar.update(have - bar.n)
+
+            for path in download(self.names, self.mirror, progress):
+                bar.write(f"{path} is there and whole")
+                bar.reset()
 
 
 @dataclass(frozen=True)
@@ -269,6 +301,10 @@ app = subcommands(
     {
         "map": MapCommand,
         "import": Import,
+        "merge": Merge,
+        "split": Split,
+        "filter": Filter,
+        "download": Download,
         "info": Info,
         "check": Check,
         "export": ExportData,

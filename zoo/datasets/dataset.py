@@ -208,6 +208,18 @@ class OfflineDataset:
         derived.setflags(write=False)
         return derived
 
+    def __add__(self, other: OfflineDataset) -> OfflineDataset:
+        """Both, one after the other. Raises DatasetValueError where they differ in sizes, boxes, names or units."""
+        from zoo.datasets.editing import merged  # which builds datasets
+
+        return merged([self, other], f"{self.name} + {other.name}")
+
+    def episodes(self, which: ArrayLike) -> OfflineDataset:
+        """The episodes of these numbers, or of a mask (episodes,). Raises DatasetValueError where none is left."""
+        from zoo.datasets.editing import chosen
+
+        return chosen(self, which)
+
     def episode_returns(self) -> NDArray[np.float64]:
         """Undiscounted sum of the rewards of each episode, (episodes,); summed in float64."""
         return np.bincount(self.episode_ids, weights=self.rewards.astype(np.float64)).astype(np.float64)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from zoo.datasets import identity, sources
-from zoo.datasets.checks import DatasetValueError
+from zoo.datasets.checks import DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import Limits, OfflineDataset
+from zoo.datasets.download import check_hash
+from zoo.datasets.download import download as download_all
 from zoo.datasets.episodes import LastRow
 from zoo.datasets.mapping.logmap import MapLike
 from zoo.datasets.mapping.logs import Recording, mapped, source_of, table_of_dataset
@@ -26,8 +28,9 @@ def load_dataset(
     action_space: Limits | None = None,
     last_row: LastRow | None = None,
     map: MapLike | None = None,
+    download: bool = False,
 ) -> OfflineDataset:
-    """Load a dataset by name or path; nothing is downloaded.
+    """Load a dataset by name or path; nothing is downloaded unless download is True.
 
     Tried in this order: an embedded name ("hopper-medium-replay"); a D4RL id ("hopper-medium-v2"), looked for in
     $D4RL_DATASET_DIR, then ~/.d4rl/datasets; a path, of an HDF5 file in D4RL's layout, an .npz file of our columns or
@@ -37,11 +40,15 @@ def load_dataset(
     mode is of D4RL's layout, see zoo.datasets.readers.d4rl.read_hdf5; max_episode_steps and last_row are of files of
     columns, see zoo.from_columns. action_space defaults to what the file says, and where it says nothing to [-1, 1].
     map: what the columns of a log are, see zoo.datasets.mapping.logmap.LogMap; of a dataset that needs none it may
-    state names, units and the rate.
+    state names, units and the rate. download: fetches a benchmark's id that is not here (zoo.datasets.download).
     Raises DatasetNotFoundError with what was tried, DatasetKeyError or DatasetValueError, all of them DatasetError,
     and ImportError where the package of a format is needed and not installed.
     """
+    if download:
+        fetch_missing(str(name_or_path))
     source = sources.locate(name_or_path)
+    if source.name is not None and source.format in ("d4rl", "ogbench"):
+        check_hash(source.path)
     if map is not None or source.format == "table":
         if mode is not None or max_episode_steps is not None:
             raise DatasetValueError(f"mode and max_episode_steps are said in the map of {source.path}: leave them out.")
@@ -79,6 +86,14 @@ def stamped(dataset: OfflineDataset, source: sources.Source) -> OfflineDataset:
     known = identity.benchmark_of(source, str(origin["sha256"]), dataset)
     benchmark = {} if known is None else {"benchmark": known}
     return replace(dataset, provenance={**dataset.provenance, **origin, **benchmark})
+
+
+def fetch_missing(name: str) -> None:
+    """Downloads a benchmark's dataset that is not on this machine. Raises as zoo.datasets.download.download."""
+    try:
+        sources.locate(name)
+    except DatasetNotFoundError:
+        list(download_all((name,)))
 
 
 def read_logs(

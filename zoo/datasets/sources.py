@@ -86,5 +86,5 @@ def _tried(name: str, path: Path) -> str:
         f"- the path {path.absolute()}\n"
         "- OGBench's ids, such as antmaze-medium-navigate-singletask-v0\n"
         f"- local Minari datasets, in {minari.root() / name}\n"
-        "Nothing is downloaded: fetch the file with its benchmark's own tool."
+        "Nothing is downloaded unless asked for: zoo data download NAME."
     )

@@ -150,7 +150,6 @@ def _named(recording: Recording, stated: Mapping[str, Any]) -> Recording:
     return replace(recording, names=names, limits=limits, rate=stated.get("control_rate_hz"))
 
 
-
 def _read_hdf5(path: Path) -> Recording:
     with open_hdf5(path) as file:
         check_seal(file, path)

@@ -138,16 +138,20 @@ def find_file(name: str) -> Path:
             f"no D4RL dataset {name!r}; known are {', '.join(CATALOG)}. To read any file, pass its path."
         )
     file = CATALOG[name]
-    folders = [home() / ".d4rl" / "datasets"]
-    if os.environ.get("D4RL_DATASET_DIR"):
-        folders.insert(0, Path(os.environ["D4RL_DATASET_DIR"]).expanduser())
-    for folder in folders:
+    for folder in folders():
         if (folder / file.file_name).is_file():
             return folder / file.file_name
     raise DatasetNotFoundError(
-        f"the file of {name}, {file.file_name}, is not in {' or '.join(str(folder) for folder in folders)}.\n"
-        f"Download {file.url}\nand save it as {folders[0] / file.file_name}"
+        f"the file of {name}, {file.file_name}, is not in {' or '.join(str(folder) for folder in folders())}.\n"
+        f"`zoo data download {name}` fetches it (in Python download=True), or\n"
+        f"Download {file.url}\nand save it as {folders()[0] / file.file_name}"
     )
+
+
+def folders() -> list[Path]:
+    """Where D4RL's files are looked for; the first is where they are downloaded to."""
+    own = os.environ.get("D4RL_DATASET_DIR")
+    return [*([Path(own).expanduser()] if own else []), home() / ".d4rl" / "datasets"]
 
 
 def read_hdf5(

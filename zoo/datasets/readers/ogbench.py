@@ -38,17 +38,26 @@ def find_file(name: str) -> Path:
 
     Raises DatasetNotFoundError with the URL when the file is absent.
     """
-    folders = [home() / ".ogbench" / "data"]
-    if os.environ.get("OGBENCH_DATASET_DIR"):
-        folders.insert(0, Path(os.environ["OGBENCH_DATASET_DIR"]).expanduser())
     file_name = f"{_without_task(name)}.npz"
-    for folder in folders:
+    for folder in folders():
         if (folder / file_name).is_file():
             return folder / file_name
     raise DatasetNotFoundError(
-        f"the file of {name}, {file_name}, is not in {' or '.join(str(folder) for folder in folders)}.\n"
-        f"Download {URL}/{file_name}\nand save it as {folders[0] / file_name}"
+        f"the file of {name}, {file_name}, is not in {' or '.join(str(folder) for folder in folders())}.\n"
+        f"`zoo data download {name}` fetches it (in Python download=True), or\n"
+        f"Download {url_of(name)}\nand save it as {folders()[0] / file_name}"
     )
+
+
+def url_of(name: str) -> str:
+    """Where OGBench publishes the file of an id."""
+    return f"{URL}/{_without_task(name)}.npz"
+
+
+def folders() -> list[Path]:
+    """Where OGBench's files are looked for; the first is where they are downloaded to."""
+    own = os.environ.get("OGBENCH_DATASET_DIR")
+    return [*([Path(own).expanduser()] if own else []), home() / ".ogbench" / "data"]
 
 
 def read_ogbench(path: Path, *, name: str | None = None, action_space: Limits | None = None) -> OfflineDataset:
