@@ -8,8 +8,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from tests.support.data import ToyEnv, assert_same_state, prepared, tiny, toy_dataset
 from zoo.agents import CAR, SPOT, TD3BC, TD3BCSA
-from zoo.evaluation.callbacks import Evaluation, Point, SaveLatest, append_point, read_curve
+from zoo.evaluation.callbacks import Evaluation, Point, SaveLatest, append_point, lost_return, read_curve
 from zoo.evaluation.known import known_scores
+from zoo.evaluation.report import curve_summary
 
 EVERY, STEPS = 4, 10
 
@@ -81,7 +82,12 @@ def test_online_the_grid_is_that_of_the_clock_though_environments_step_together(
     data = toy_dataset()
     agent = prepared(TD3BC, data, learning_starts=1).learn_offline(data, 3)
     agent.finetune_online(ToyEnv(), 7, callbacks(tmp_path), dataset=data)
-    assert [point.timesteps for point in read_curve(tmp_path / "evaluations.csv")] == [4, 8, 10]
+    assert [point.timesteps for point in read_curve(tmp_path / "evaluations.csv")] == [
+        3,
+        4,
+        8,
+        10,
+    ]  # 3: where it begins
 
 
 @pytest.mark.parametrize(
@@ -131,3 +137,56 @@ def test_a_killed_preparation_goes_on_from_its_last_checkpoint_bit_for_bit(tmp_p
 def test_every_must_be_a_step(tmp_path):
     with pytest.raises(ValueError, match="every must be at least 1 step, got 0"):
         SaveLatest(tmp_path / "latest.zip", 0)
+
+
+def curve(*returns: float, begin: Point | None = None, std: float = 0.0) -> list[Point]:
+    online = [Point(100 + 10 * k, True, value, std) for k, value in enumerate(returns)]
+    return [*([] if begin is None else [begin]), *online]
+
+
+def test_a_fine_tuning_that_ends_below_its_beginning_says_so():
+    assert "from 686.0 at step 100 to 512.0, the mean of the last 2" in lost_return(curve(686.0, 524.0, 500.0))
+    assert "of the last 3 evaluations" in lost_return(curve(686.0, 999.0, 500.0, 510.0, 520.0))
+    offline = Point(100, False, 686.0, 0.0)
+    assert "from 686.0 at step 100 to 512.0" in lost_return(curve(512.0, begin=offline))
+    # A standard error is sqrt(100^2 + 100^2) / sqrt(10) = 44.7.
+    assert "2.0 standard errors" in lost_return(curve(1000.0, 1000.0 - 89.4, std=100.0))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        curve(686.0),  # nothing to compare with
+        curve(512.0, 686.0),
+        curve(-100.0, -90.0),
+        curve(1000.0, 960.0, std=100.0),  # neither a standard error nor a twentieth
+        [Point(100, False, 686.0, 0.0), Point(200, False, 512.0, 0.0)],  # offline
+    ],
+)
+def test_one_that_does_not_says_nothing(points):
+    assert lost_return(points) is None
+
+
+class Worse(ToyEnv):
+    """Pays less from evaluation to evaluation."""
+
+    resets = 0
+
+    def reset(self, **kwargs):
+        Worse.resets += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, -float(Worse.resets), *rest
+
+
+def test_fine_tuning_is_evaluated_before_its_first_step_and_warns_at_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(Worse, "resets", 0)
+    data, path = toy_dataset(), tmp_path / "evaluations.csv"
+    agent = prepared(TD3BC, data)
+    with pytest.warns(UserWarning, match=r"lost return: from -7.0 at step 0 to -17.5, .* the last 2 evaluations"):
+        agent.finetune_online(ToyEnv(), 6, Evaluation(Worse, 4, path, episodes=1), dataset=data)
+    assert [(p.timesteps, p.return_mean) for p in read_curve(path)] == [(0, -7.0), (4, -14.0), (6, -21.0)]
+    assert "Fine-tuning has lost return" in "\n".join(curve_summary("toy", read_curve(path), 3))
+    agent.learn_offline(data, 2, Evaluation(Worse, 4, tmp_path / "offline.csv", episodes=1))  # says nothing

@@ -16,6 +16,7 @@ from zoo.evaluation.workers import Maker
 from zoo.export.files import whole
 
 EPISODES = 10  # of an evaluation
+TAIL = 3  # evaluations whose mean is the end of a curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,31 @@ def forget_later(path: Path, timesteps: int) -> None:
         write_curve(path, kept)
 
 
+def lost_return(curve: Sequence[Point]) -> str | None:
+    """What to say of a fine-tuning that ended below its beginning; None where it did not.
+
+    The beginning is the last evaluation before it, or its first one; the end, the mean of the last TAIL evaluations.
+    Told is a fall by more than a standard error of the difference, or a twentieth.
+    """
+    online = [point for point in curve if point.online]
+    before = [point for point in curve if not point.online and online and point.timesteps <= online[0].timesteps]
+    points = [*before[-1:], *online]
+    if len(points) < 2:
+        return None
+    first, tail = points[0], points[1:][-TAIL:]
+    last = float(np.mean([point.return_mean for point in tail]))
+    fall = first.return_mean - last
+    spread = [first.return_std, float(np.mean([point.return_std for point in tail]))]
+    error = float(np.linalg.norm(spread)) / first.episodes**0.5
+    if fall <= min(error, 0.05 * abs(first.return_mean)):
+        return None
+    certainty = f", {fall / error:.1f} standard errors" if error else ""
+    return (
+        f"fine-tuning has lost return: from {first.return_mean:.1f} at step {first.timesteps:,} to {last:.1f}, the mean "
+        f"of the last {len(tail)} evaluations{certainty}. The agent from before it is the better one"
+    )
+
+
 def member_path(path: Path, member: int) -> Path:
     """The file of one member of a population: out/member_3/evaluations.csv for out/evaluations.csv."""
     return path.parent / f"member_{member}" / path.name
@@ -123,6 +149,8 @@ class Evaluation(OnGrid):
 
     A run that goes on from a checkpoint drops the rows of after it and writes them again. So that none is missing, give
     this callback before SaveLatest: then a checkpoint is never ahead of its curve.
+
+    Fine-tuning is evaluated before its first step too, and warns at its end where it has lost return (lost_return).
     """
 
     def __init__(
@@ -149,11 +177,15 @@ class Evaluation(OnGrid):
         if all(now in [point.timesteps for point in read_curve(path)] for path in paths):
             self.evaluated = now
         self.evaluator.start()
+        if self._online() and self.evaluated != now and not any(point.online for point in read_curve(self.path)):
+            self.act()
 
     def _on_training_end(self) -> None:
         if self.finished and self.evaluated != self.model.num_timesteps:
             self.act()
         self.close()
+        if self.finished and self._online() and (told := lost_return(read_curve(self.path))):
+            warnings.warn(told, stacklevel=2)
 
     def close(self) -> None:
         """Ends the environments and their processes; a further evaluation starts them again."""
@@ -178,9 +210,13 @@ class Evaluation(OnGrid):
         population = getattr(self.model, "population", None)
         return [self.path] if population is None else [member_path(self.path, i) for i in range(population)]
 
+    def _online(self) -> bool:
+        return bool(getattr(self.model, "online", False))
+
     def _note(self, label: str, path: Path, returns: np.ndarray) -> None:
-        online = bool(getattr(self.model, "online", False))
-        point = Point(self.model.num_timesteps, online, float(returns.mean()), float(returns.std()), len(returns))
+        point = Point(
+            self.model.num_timesteps, self._online(), float(returns.mean()), float(returns.std()), len(returns)
+        )
         self.logger.record(f"eval/return_mean{label}", point.return_mean)
         self.logger.record(f"eval/return_std{label}", point.return_std)
         append_point(path, point)

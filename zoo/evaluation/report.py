@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zoo.agents import load
-from zoo.evaluation.callbacks import Point
+from zoo.evaluation.callbacks import Point, lost_return
 from zoo.evaluation.protocols import counts_successes
 from zoo.evaluation.rollouts import Rollouts
 from zoo.evaluation.scores import has_score, normalized_score, references, successes
@@ -25,7 +25,9 @@ def curve_summary(name: str, curve: list[Point], last: int) -> list[str]:
         (f"best of {len(phase)}, at step {best.timesteps:,}", best.return_mean),
     ]
     lines = [f"  {label:<32} return {value:.1f}{_score(name, value)}" for label, value in rows]
-    return [*lines, "  The best is chosen with hindsight, by the episodes that it is reported on."]
+    lines.append("  The best is chosen with hindsight, by the episodes that it is reported on.")
+    told = lost_return(curve) if curve[-1].online else None
+    return [*lines, f"  {told[0].upper()}{told[1:]}."] if told else lines
 
 
 def open_policy(
