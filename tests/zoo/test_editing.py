@@ -10,7 +10,7 @@ from tests.support.data import BOX, LENGTH, toy_dataset
 from zoo import load_dataset
 from zoo.datasets.checks import DatasetValueError
 from zoo.datasets.dataset import STORED, OfflineDataset
-from zoo.datasets.editing import Wanted, filtered, merged, split
+from zoo.datasets.editing import Wanted, filtered, split
 from zoo.datasets.writers import write
 
 
@@ -48,7 +48,7 @@ def test_data_of_another_robot_are_not_merged(changes, message):
     )
     other = OfflineDataset.from_arrays(**columns, **({"action_space": BOX} | changes))
     with pytest.raises(DatasetValueError, match=message):
-        merged([mine, other])
+        OfflineDataset.join([mine, other])
 
 
 def test_episodes_are_taken_in_the_order_asked_for():

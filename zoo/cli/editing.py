@@ -22,13 +22,13 @@ class Merge(Reading):
     paths: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DATASET... OUT")]
 
     def run(self) -> None:
-        from zoo.datasets.editing import merged
+        from zoo.datasets.dataset import OfflineDataset
         from zoo.datasets.writers import write
 
         if len(self.paths) < 3:
             raise ValueError("zoo data merge takes two or more datasets and then the file or folder to write")
         *sources, out = self.paths
-        data = merged([self.load(path) for path in sources], out.stem)
+        data = OfflineDataset.join([self.load(path) for path in sources], out.stem)
         print(f"{summary(data)}\nwrote {write(data, out)}")
 
 

@@ -5,7 +5,8 @@ Nothing here transforms data for an algorithm (reward scale, normalisation, ...)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,17 +209,67 @@ class OfflineDataset:
         derived.setflags(write=False)
         return derived
 
+    @classmethod
+    def join(cls, datasets: Sequence[OfflineDataset], name: str = "merged") -> OfflineDataset:
+        """The datasets one after another; episodes stay apart.
+
+        Raises DatasetValueError where sizes, action boxes, or stated names and units differ.
+        """
+        if not datasets:
+            raise DatasetValueError("merging needs one dataset at least.")
+        first = datasets[0]
+        for other in datasets[1:]:
+            check_alike(first, other)
+        starts = np.cumsum([0] + [data.num_episodes for data in datasets[:-1]])
+        columns = {key: np.concatenate([data.column(key) for data in datasets]) for key in STORED[:-1]}
+        ids = np.concatenate([data.episode_ids + start for data, start in zip(datasets, starts, strict=True)])
+        spaces = [data.observation_space for data in datasets]
+        low, high = np.min([s.low for s in spaces], axis=0), np.max([s.high for s in spaces], axis=0)
+        env_ids = {data.env_id for data in datasets}
+        return cls.from_arrays(
+            **columns,
+            episode_ids=ids,
+            action_space=first.action_space,
+            observation_space=Box(low, high, dtype=np.float32),
+            name=name,
+            env_id=env_ids.pop() if len(env_ids) == 1 else None,
+            provenance=made_from("merged", datasets),
+            warnings=tuple(dict.fromkeys(warning for data in datasets for warning in data.warnings)),
+            stated=next((data.stated for data in datasets if data.stated), {}),
+        )
+
     def __add__(self, other: OfflineDataset) -> OfflineDataset:
-        """Both, one after the other. Raises DatasetValueError where they differ in sizes, boxes, names or units."""
-        from zoo.datasets.editing import merged  # which builds datasets
+        return OfflineDataset.join([self, other], f"{self.name} + {other.name}")
 
-        return merged([self, other], f"{self.name} + {other.name}")
+    def episodes(self, which: ArrayLike, name: str | None = None) -> OfflineDataset:
+        """The episodes of these numbers, in their order, or those that a mask (episodes,) keeps.
 
-    def episodes(self, which: ArrayLike) -> OfflineDataset:
-        """The episodes of these numbers, or of a mask (episodes,). Raises DatasetValueError where none is left."""
-        from zoo.datasets.editing import chosen
-
-        return chosen(self, which)
+        Raises DatasetValueError for numbers that are not there, and where none is left.
+        """
+        asked = np.asarray(which)
+        if asked.dtype == bool and asked.shape != (self.num_episodes,):
+            raise DatasetValueError(f"a mask of {asked.shape} for the {self.num_episodes} episodes of {self.name}.")
+        numbers = np.flatnonzero(asked) if asked.dtype == bool else asked.astype(np.int64).reshape(-1)
+        if len(numbers) == 0 or numbers.min() < 0 or numbers.max() >= self.num_episodes:
+            raise DatasetValueError(
+                f"{self.name} has the episodes 0 to {self.num_episodes - 1}; asked for "
+                f"{numbers[:10].tolist() or 'none'}."
+            )
+        stops = np.cumsum(self.episode_lengths())
+        starts = stops - self.episode_lengths()
+        rows = np.concatenate([np.arange(starts[i], stops[i]) for i in numbers])
+        columns = {key: self.column(key)[rows] for key in STORED[:-1]}
+        return OfflineDataset.from_arrays(
+            **columns,
+            episode_ids=np.repeat(np.arange(len(numbers)), self.episode_lengths()[numbers]),
+            action_space=self.action_space,
+            observation_space=self.observation_space,
+            name=name or self.name,
+            env_id=self.env_id,
+            provenance=made_from(f"{len(numbers)} of {self.num_episodes} episodes", [self]),
+            warnings=self.warnings,
+            stated=self.stated,
+        )
 
     def episode_returns(self) -> NDArray[np.float64]:
         """Undiscounted sum of the rewards of each episode, (episodes,); summed in float64."""
@@ -257,6 +308,26 @@ def check_stated(dataset: OfflineDataset) -> None:
                     f"{dataset.name}: {key} of {entry['name'] or 'an action'} is stated as {entry[key]:g}, but the "
                     f"action box says {own:g}. Mend one of them."
                 )
+
+
+def check_alike(one: OfflineDataset, other: OfflineDataset) -> None:
+    """Raises DatasetValueError where the data are of another robot, or in other units."""
+    for label, mine, theirs in (
+        ("observations", one.observations.shape[1], other.observations.shape[1]),
+        ("action boxes", one.action_space, other.action_space),
+        ("names and units", one.stated or other.stated, other.stated or one.stated),
+    ):
+        if mine != theirs:
+            raise DatasetValueError(
+                f"{one.name} and {other.name} differ in their {label}: {mine} and {theirs}. Only data of one robot, in "
+                "the same units and order, can be merged: import them with one map."
+            )
+
+
+def made_from(how: str, datasets: Sequence[OfflineDataset]) -> dict[str, str]:
+    """A provenance: how it was made, and names, sizes and provenances of what it was made from."""
+    parts = [{"name": d.name, "transitions": len(d), "provenance": dict(d.provenance)} for d in datasets]
+    return {"made": how, "made_from": json.dumps(parts)}
 
 
 def episode_index(ends: NDArray[np.bool_]) -> NDArray[np.int64]:
