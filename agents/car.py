@@ -14,6 +14,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Hashable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ class CARConfig(SPOTConfig):
     eps_quantile: float = 0.75  # this share of the data, measured during the warm-up
     capacity: float = 5.0  # proposals kept, in sizes of the dataset
     proposal_share: float | None = None  # of the reference's batches; None: uniform over data and proposals
+    target_policy: Literal["learned", "mixed"] = "learned"  # "mixed": the TD target takes an action of the reference's
     decay_steps: int = 250_000  # to a fifth in 200,000 online updates
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class CARConfig(SPOTConfig):
 
 
 class CAR(SPOT):
-    """critic_loss, policy_loss and target_actions are SPOT's. `density` is the verifier.
+    """critic_loss and policy_loss are SPOT's. `density` is the verifier.
 
     The paper prints one learning rate for its densities, 5e-6. That is the reference's here; the verifier, which has
     100,000 steps to learn from nothing, has SPOT's 1e-3 by default, and the paper's own in preset="paper".
@@ -162,6 +164,18 @@ class CAR(SPOT):
         observations, actions = rows.split([batch.observations.shape[-1], batch.actions.shape[-1]], dim=-1)
         chosen = proposed.unsqueeze(-1)
         return torch.where(chosen, observations, batch.observations), torch.where(chosen, actions, batch.actions)
+
+    @torch.no_grad()
+    def target_actions(self, next_observations: Tensor) -> Tensor:
+        """The target actor's smoothed action, (B, A), or one of the mixed policy, the reference's: equation 12.
+
+        The paper finds the second right in theory and worse in practice.
+        """
+        if self.config.target_policy == "learned":
+            return super().target_actions(next_observations)
+        density = self.density if self.warming else self.reference
+        noise = self.proposing.normal("target", density.sample_noise_like(next_observations))
+        return density.sample(next_observations, noise)
 
     # Tools ----------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from zoo.agents.core.optim import Adam, minimize
 from zoo.agents.core.replay import Table
 from zoo.agents.shared.actor_critic import ActorCritic, ActorCriticConfig
 from zoo.agents.shared.losses import scale_free
-from zoo.policies import ConditionalVAE, Density, GaussianDensity, final_uniform_
+from zoo.policies import ConditionalVAE, Density, DiffusionDensity, GaussianDensity, final_uniform_
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SPOTConfig(ActorCriticConfig):
     density_weight: Hyper = 0.1  # lambda, of the density term against the normalised Q
     dropout: float = 0.1  # of the actor's hidden units, in training
     last_layers: Literal["default", "small"] = "default"  # small: uniform in +-1e-3 (actor) and +-3e-3 (critic)
-    density: Literal["vae", "gaussian"] = "vae"
+    density: Literal["vae", "gaussian", "diffusion"] = "vae"
     density_hidden: tuple[int, ...] = (750, 750)
     density_lr: Hyper = 1e-3
     density_steps: int = 100_000  # of fitting the density before the agent's first update
@@ -79,6 +79,8 @@ class SPOT(ActorCritic):
 
     def new_density(self) -> Density:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+        if c.density == "diffusion":
+            return DiffusionDensity(*sizes, c.density_hidden, self.lead)
         if c.density == "gaussian":
             return GaussianDensity(*sizes, c.density_hidden, self.lead)
         return ConditionalVAE(*sizes, c.density_hidden, self.lead, c.kl_weight, c.latent_samples, c.bound)

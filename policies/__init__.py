@@ -3,7 +3,7 @@
 from zoo.policies.actor import DeterministicActor, GaussianActor, NormalActor
 from zoo.policies.coefficient import Coefficient
 from zoo.policies.critic import Critic, NoCritic, Pessimistic, Value, mean, minimum
-from zoo.policies.density import ConditionalVAE, Density, GaussianDensity
+from zoo.policies.density import ConditionalVAE, Density, DiffusionDensity, GaussianDensity
 from zoo.policies.distributions import BoxNormal, TanhNormal
 from zoo.policies.generative import DiffusionActor, GenerativeActor, OneStepActor, VelocityField
 from zoo.policies.mlp import MLP, LayerNorm, Linear, final_uniform_, hidden_bias_, orthogonal_, xavier_uniform_
@@ -20,6 +20,7 @@ __all__ = [
     "Density",
     "DeterministicActor",
     "DiffusionActor",
+    "DiffusionDensity",
     "GaussianActor",
     "GaussianDensity",
     "GenerativeActor",

@@ -1,6 +1,6 @@
 """Models of the actions that the data take in a state: how unlikely an action is, differentiable in the action.
 
-Both have one interface. `model(observations, actions, noise)` is the loss that fits it and the stand-in for a negative
+All have one interface. `model(observations, actions, noise)` is the loss that fits it and the stand-in for a negative
 log-density, per row and in units that do not grow with the number of dimensions: (..., B, O), (..., B, A) -> (..., B).
 `noise_like` says what noise that takes; `sample` draws actions.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.policies.distributions import TanhNormal
+from zoo.policies.generative import DiffusionActor
 from zoo.policies.mlp import MLP
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
@@ -133,4 +134,46 @@ class GaussianDensity(nn.Module):
         return self.distribution(observations).sample(noise)[0]
 
 
-Density = ConditionalVAE | GaussianDensity
+class DiffusionDensity(nn.Module):
+    """A denoising diffusion model of the actions; the loss is the squared error of the noise that it sees in one.
+
+    At one random step of the forward process, a mean over action dimensions: the loss that fits the model. Source: what
+    CAR's figure 7 has in the VAE's place, with the network and the schedule of Diffusion-QL (arXiv 2208.06193).
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256, 256),
+        lead: Sequence[int] = (),
+        steps: int = 5,
+    ):
+        super().__init__()
+        self.action_size = action_size
+        self.model = DiffusionActor(observation_size, action_size, hidden, lead, steps)
+
+    def noise_like(self, observations: Tensor) -> Tensor:
+        """Shape of the noise that the loss takes, (..., B, A + 1): the action's, and one number that says the step."""
+        return observations.new_empty(*observations.shape[:-1], self.action_size + 1)
+
+    def sample_noise_like(self, observations: Tensor) -> Tensor:
+        return observations.new_empty(*observations.shape[:-1], self.model.noise_size)
+
+    def step_of(self, number: Tensor) -> Tensor:
+        """Steps (..., B) from 0 to T - 1, each as likely, of standard normal numbers (..., B)."""
+        steps = self.model.steps
+        return (steps * torch.special.ndtr(number)).long().clamp(max=steps - 1)
+
+    def forward(self, observations: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """The loss of each row, (..., B) >= 0. noise: standard normal (..., B, A + 1)."""
+        noise, step = noise[..., :-1], self.step_of(noise[..., -1])
+        predicted = self.model.noise(self.model.noisy(actions, step, noise), step, observations)
+        return (predicted - noise).square().mean(-1)
+
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Actions (..., B, A), by the reverse chain. noise: standard normal (..., B, T * A)."""
+        return self.model.generate(observations, noise)
+
+
+Density = ConditionalVAE | GaussianDensity | DiffusionDensity

@@ -206,7 +206,7 @@ def test_the_verifier_draws_from_a_stream_of_its_own():
 # The threshold that is measured
 
 
-@pytest.mark.parametrize("density", ["vae", "gaussian"])
+@pytest.mark.parametrize("density", ["vae", "gaussian", "diffusion"])
 def test_the_measured_threshold_accepts_about_its_share_of_the_data(density):
     data = toy_dataset()
     settings = {"density_steps": 100, "density_lr": 3e-3, "warmup_steps": 60, "policy_delay": 100, "batch_size": 64}
@@ -455,7 +455,7 @@ def test_learning_with_proposals_resumes_bit_for_bit(population, capacity, tmp_p
 # Tools
 
 
-@pytest.mark.parametrize("density", ["vae", "gaussian"])
+@pytest.mark.parametrize("density", ["vae", "gaussian", "diffusion"])
 def test_a_density_acts_as_a_policy_inside_the_box(density):
     car = prepared(CAR, toy_dataset(), density=density)
     observations = np.random.default_rng(0).normal(2.0, 30.0, (50, OBS)).astype(np.float32)
@@ -559,3 +559,51 @@ def test_the_returns_of_both_densities_as_policies_come_into_the_log(tmp_path):
         assert actions.shape == (5, ACT)
         assert (actions >= BOX.low).all()
         assert (actions <= BOX.high).all()
+
+
+# Figure 7, and equation 12
+
+
+def test_with_diffusion_models_it_learns_proposes_and_resumes_bit_for_bit(tmp_path):
+    data = toy_dataset()
+    car = tiny(CAR, data, density="diffusion", eps_ood=ALL, warmup_steps=2).learn_offline(data, 6)
+    assert car.proposals.count > 0
+    again = CAR.load(car.save(tmp_path / "car"))
+    for one in (car, again):
+        one.learn_offline(data, 4).finetune_online(ToyEnv(), 3, dataset=data)
+    assert_same_state(car, again)
+
+
+def test_the_preset_has_the_diffusion_models_own_size_and_rate():
+    car = tiny(CAR, preset="diffusion", density_hidden=(256, 256, 256))
+    assert (car.config.density, car.config.density_lr) == ("diffusion", 3e-4)
+    assert load_preset("CAR", "hopper-medium-v2", "diffusion")["density_weight"] == 0.1
+    assert load_preset("CAR", "hopper-medium-v2", "paper") == {
+        "density_weight": 0.1,
+        "density_lr": 5e-6,
+        "reference_lr": 5e-6,
+    }
+
+
+@pytest.mark.parametrize(("updates", "holds"), [(1, "density"), (3, "reference")])
+def test_the_mixed_policy_may_take_the_place_of_the_target_actor(updates, holds):
+    """Critics that say an action's first entry: the target is r + gamma times that of the density's own action."""
+    car = tiny(CAR, dtype=torch.float64, target_policy="mixed", eps_ood=ALL, warmup_steps=2, gamma=0.5, dropout=0.0)
+    for name, value in (("density", 0.3), ("reference", -0.6)):
+        constant_(getattr(car, name).decoder, float(np.arctanh(value)))  # whatever the latent
+    car.updates = updates
+    car.target_critic.forward = lambda observations, actions: actions[..., 0].expand(3, -1)
+    batch = toy_batch(4)
+    constant_(car.critic.trunk, [0.0, 0.0, 0.0])
+    action = {"density": 0.3, "reference": -0.6}[holds]
+    torch.testing.assert_close(car.target_actions(batch.next_observations), torch.full((4, ACT), action).double())
+    targets = [1.0 + 0.5 * action, 2.0, 3.0 + 0.5 * action, 4.0 + 0.5 * action]  # rewards 1 to 4; row 2 is terminated
+    expected = 3 * np.mean(np.square(targets))
+    assert car.critic_loss(batch)[0].item() == pytest.approx(expected)
+
+
+def test_learning_with_the_mixed_policy_resumes_bit_for_bit(tmp_path):
+    data = toy_dataset()
+    car = tiny(CAR, data, target_policy="mixed", eps_ood=ALL).learn_offline(data, 4)
+    again = CAR.load(car.save(tmp_path / "car"))
+    assert_same_state(car.learn_offline(data, 3), again.learn_offline(data, 3))

@@ -87,7 +87,7 @@ DIFFERS = {
 
 
 # Variants are named here; every other table of a preset file is a dataset's, or a family's.
-VARIANTS = ("simple-ingredients", "large", "modern", "rs-ln", "rs-ln-pa", "aspc", "aspc-scale", "paper")
+VARIANTS = ("simple-ingredients", "large", "modern", "rs-ln", "rs-ln-pa", "aspc", "aspc-scale", "paper", "diffusion")
 
 # Fields by which a variant chooses the form of an algorithm; tests against recorded updates hold them.
 FORMS = (

@@ -307,7 +307,7 @@ def test_presets_are_the_papers():
         ({"density_weight": -0.1}, "density_weight must be at least 0.0, got -0.1"),
         ({"dropout": 1.0}, r"dropout must be in \[0.0, 0.99\], got 1.0"),
         ({"last_layers": "tiny"}, "last_layers must be one of 'default', 'small', got 'tiny'"),
-        ({"density": "flow"}, "density must be one of 'vae', 'gaussian', got 'flow'"),
+        ({"density": "flow"}, "density must be one of 'vae', 'gaussian', 'diffusion', got 'flow'"),
         ({"bound": "exact"}, "bound must be one of 'elbo', 'iwae', got 'exact'"),
         ({"latent_samples": 0}, "latent_samples must be at least 1, got 0"),
         ({"decay_floor": 1.5}, r"decay_floor must be in \[0.0, 1.0\], got 1.5"),

@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 from tests.support.data import constant_
 from tests.support.golden import Case
 from zoo.agents.core.optim import Adam, minimize
-from zoo.policies import MLP, ConditionalVAE, DeterministicActor, GaussianDensity
+from zoo.policies import MLP, ConditionalVAE, DeterministicActor, DiffusionDensity, GaussianDensity
 
 O, A, B, P = 3, 2, 6, 2  # noqa: E741
 HIDDEN = (8, 7)
@@ -244,3 +244,64 @@ def test_a_mask_scales_its_unit_before_the_norm_and_the_relu(norm):
             parameter.mul_(factors)
     x = torch.randn(B, O)
     torch.testing.assert_close(mlp(x, masks=[factors.expand(B, 5)]), scaled(x))
+
+
+# The diffusion model
+
+# Shares of the action left after 1 and after 5 steps of 5: exp(-0.1 / 5 - 4.95 / 25) and exp(-0.1 - 4.95).
+LEFT = {0: 0.804125, 4: 0.00640933}
+
+
+@pytest.mark.parametrize(("number", "step"), [(-9.0, 0), (9.0, 4)])
+def test_a_model_of_one_action_finds_others_unlikely_by_their_distance(number, step, monkeypatch):
+    """Of data that always take the action 0.5, the best guess of the noise is what would make the noisy action of 0.5.
+
+    It misses the noise of an action at a distance d by sqrt(left / (1 - left)) d.
+    """
+    model = DiffusionDensity(O, A, HIDDEN)
+
+    def best(noisy, at, observations):
+        assert (at == step).all()
+        return (noisy - math.sqrt(LEFT[step]) * 0.5) / math.sqrt(1.0 - LEFT[step])
+
+    monkeypatch.setattr(model.model, "noise", best)
+    noise = torch.randn(B, A + 1)
+    noise[:, -1] = number
+    observations, distance = torch.randn(B, O), tensor([0.3, -0.4])
+    loss = model(observations, (0.5 + distance).expand(B, A), noise)
+    expected = LEFT[step] / (1.0 - LEFT[step]) * (0.09 + 0.16) / 2
+    assert loss.tolist() == pytest.approx([expected] * B, rel=1e-5)
+    at_home = model(observations, torch.full((B, A), 0.5), noise)
+    torch.testing.assert_close(at_home, torch.zeros(B), rtol=0.0, atol=1e-10)
+
+
+def test_every_step_is_as_likely_as_another():
+    model = DiffusionDensity(O, A, HIDDEN)
+    assert model.step_of(tensor([-0.85, -0.83, 0.0, 0.85])).tolist() == [0, 1, 2, 4]  # fifths of a normal: -0.8416, ...
+    counts = model.step_of(torch.randn(50_000)).bincount()
+    assert counts.tolist() == pytest.approx([10_000] * 5, rel=0.05)
+
+
+def test_a_fitted_diffusion_model_likes_the_datas_actions_and_draws_them():
+    model = DiffusionDensity(O, A, (32, 32))
+    optimizer = Adam(model.parameters(), 3e-3)
+    observations, actions = torch.zeros(64, O), torch.full((64, A), 0.5)
+    for _ in range(300):
+        minimize(model(observations, actions, torch.randn_like(model.noise_like(observations))).mean(), optimizer)
+    noise = torch.randn_like(model.noise_like(observations))
+    assert model(observations, actions, noise).mean() < 0.3 * model(observations, -actions, noise).mean()
+    drawn = model.sample(observations, torch.randn_like(model.sample_noise_like(observations)))
+    assert (drawn - 0.5).abs().mean() < 0.15
+    proposed = (-actions).requires_grad_()
+    model(observations, proposed, noise).sum().backward()
+    assert (proposed.grad.mean(0) < 0.0).all()  # towards the data's action
+
+
+def test_members_of_a_population_of_diffusion_models_are_single_ones():
+    both, one = DiffusionDensity(O, A, HIDDEN, (P,)), DiffusionDensity(O, A, HIDDEN)
+    observations, actions = rows(P)
+    noise = torch.randn_like(both.noise_like(observations))
+    for i in range(P):
+        one.load_state_dict({key: value[i] for key, value in both.state_dict().items()})
+        expected = one(observations[i], actions[i], noise[i])
+        torch.testing.assert_close(both(observations, actions, noise)[i], expected)

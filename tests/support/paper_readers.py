@@ -742,6 +742,10 @@ def car_in_its_own_words(text: str) -> Iterator[Claim]:
     search(r"preset `paper_literal` = 5e-6 for both", text)
     yield from claims("CAR", ["any", *RUNNERS], "paper", density_lr=5e-6, reference_lr=5e-6)
     yield from claims("CAR", RUNNERS, density_lr=1e-3, reference_lr=5e-6)
+    layers, width, rate = search(r"concat\(a_t, time embedding 16, s\): (\d) x (\d+) Mish, lr (3e-4)", text).groups()
+    diffusion = {"density": "diffusion", "density_hidden": ([int(width)] * int(layers), list)}
+    yield from claims("CAR", ["any"], "diffusion", density_lr=float(rate), **diffusion)
+    yield from claims("CAR", RUNNERS, target_policy="learned")
 
 
 SENTENCES = [
