@@ -73,8 +73,8 @@ def choose_preset(agent: str, spec: DataSpec, asked: str | None) -> Preset:
         return Preset(None, {}, (doubt,))
     if benchmark is not None and (others := _of_the_family(agent, benchmark)):
         doubt = (
-            f"{agent}: no settings are published for {_unversioned(benchmark)}, so the defaults are used; preset= takes "
-            f"those of another set: {', '.join(others)}"
+            f"{agent}: no settings are published for {_unversioned(benchmark)}, so the defaults are used; preset= "
+            f"takes those of another set: {', '.join(others)}"
         )
         return Preset(None, {}, (doubt,))
     return Preset(None, {}, ())

@@ -71,12 +71,14 @@ class ActorCritic(Agent):
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
 
         def actor() -> DeterministicActor:
-            kind = (c.actor_norm, c.actor_network, c.activation)
-            return DeterministicActor(*sizes, c.actor_hidden, self.lead, c.search_noise, *kind)
+            return DeterministicActor(
+                *sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm, c.actor_network, c.activation
+            )
 
         def critic() -> Critic:
-            kind = (c.critic_norm, c.critic_network, c.activation)
-            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, *kind)
+            return Critic(
+                *sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network, c.activation
+            )
 
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(actor(), critic(), self.spec.observation_size, low, high, self.aggregate)

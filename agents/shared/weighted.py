@@ -139,8 +139,9 @@ class Weighted(Agent):
         )
 
         def critic() -> Critic:
-            kind = (c.critic_norm, c.critic_network, c.activation)
-            return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, *kind)
+            return Critic(
+                *sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network, c.activation
+            )
 
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
         self.policy = Policy(self.new_actor(), critic(), sizes[0], low, high, self.aggregate)
