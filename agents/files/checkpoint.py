@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
@@ -65,7 +66,10 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
     path = existing(path)
     try:
         with zipfile.ZipFile(path) as file:
+            check_members(path, file.infolist())
             entries = {name: file.read(name) for name in file.namelist()}
+    except CheckpointError:
+        raise
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -81,6 +85,10 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
             f"{path} is not a whole checkpoint ({error}); it is damaged or cut off, use another copy"
         ) from error
     config = _read_config(path, entries)
+    if foreign := sorted(entries.keys() - config["sha256"].keys() - {"config.json"}):
+        raise CheckpointError(
+            f"{path} has entries that no checksum names, {', '.join(foreign)[:200]}; use another copy"
+        )
     for name, expected in config["sha256"].items():
         if name not in entries:
             raise CheckpointError(f"{path} lacks its entry {name}; it is damaged, use another copy")
@@ -88,20 +96,35 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], Tensors]:
             raise CheckpointError(
                 f"{path}: the content of {name} does not match its checksum; it is damaged, use another copy"
             )
-    return config, {name.removesuffix(".safetensors"): tensors_from_bytes(entries[name]) for name in config["sha256"]}
+    try:
+        return config, {n.removesuffix(".safetensors"): tensors_from_bytes(entries[n]) for n in config["sha256"]}
+    except (SafetensorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its tensors cannot be read ({error}); use another copy") from error
+
+
+def check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raises CheckpointError for members that are not as write_checkpoint stores them, or larger than the file is."""
+    if any(member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 for member in members):
+        raise CheckpointError(f"{path} is compressed or encrypted, and checkpoints are not; use another copy")
+    if len({member.filename for member in members}) < len(members):
+        raise CheckpointError(f"{path} has two entries of one name; it is damaged, use another copy")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise CheckpointError(f"{path} declares more than it holds; it is damaged, use another copy")
 
 
 def _read_config(path: Path, entries: dict[str, bytes]) -> dict[str, Any]:
     try:
-        config = json.loads(entries["config.json"])
-        version, _ = config["format"], config["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
+        config = dict(json.loads(entries["config.json"]))
+        version, hashes = config["format"], dict(config["sha256"])
+        if type(version) is not int or not isinstance(config["class"], str):
+            raise TypeError(f"format {version!r}, class {config['class']!r}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has no readable config.json; it is not a checkpoint of an agent") from error
     if version > FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {version}, this version reads up to {FORMAT}: upgrade offline-agent-zoo"
         )
-    return config
+    return config | {"sha256": hashes}
 
 
 def check_tensors(path: str | os.PathLike, label: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

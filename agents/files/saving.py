@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -13,15 +13,25 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from zoo.agents.core.compute import choose_device
 from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, paper
 from zoo.agents.core.spec import DataSpec
-from zoo.agents.files.checkpoint import CheckpointError, Tensors, check_tensors, read_checkpoint, write_checkpoint
+from zoo.agents.files.bounded import check_population, of_a_stranger
+from zoo.agents.files.checkpoint import (
+    CheckpointError,
+    Tensors,
+    check_tensors,
+    existing,
+    read_checkpoint,
+    write_checkpoint,
+)
 from zoo.export.files import write_whole
 
 LearnerType = TypeVar("LearnerType", bound=Learner)
 
 LATER = {"predicting"}  # streams that older checkpoints do not have
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 EXTRA = "_extra_state"  # where torch's state_dict keeps what get_extra_state returns
 
 
@@ -68,8 +78,7 @@ def load_agent_tensors(agent: Learner, tensors: Tensors, path: str | os.PathLike
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if "replay" in tensors:
-        agent.replay = agent.new_table(int(tensors["replay"]["capacity"]))
-        agent.replay.restore(tensors["replay"]["rows"], int(tensors["replay"]["next"]))
+        restore_replay(agent, tensors["replay"], path)
 
 
 def expected_tensors(agent: Learner, found: Tensors) -> Tensors:
@@ -139,8 +148,18 @@ def load_replay(agent: Learner, path: str | os.PathLike) -> None:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
     check_tensors(path, "replay buffer", saved, expected_tensors(agent, {"replay": saved})["replay"])
-    agent.replay = agent.new_table(int(saved["capacity"]))
-    agent.replay.restore(saved["rows"], int(saved["next"]))
+    restore_replay(agent, saved, path)
+
+
+def restore_replay(agent: Learner, saved: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Raises CheckpointError for a place or a size that no buffer has."""
+    capacity, place = int(saved["capacity"]), int(saved["next"])
+    if not len(saved["rows"]) <= capacity or not 0 <= place <= capacity:
+        raise CheckpointError(
+            f"{path}: a buffer of {capacity} rows has {len(saved['rows'])} and goes on at {place}; it is damaged"
+        )
+    agent.replay = agent.new_table(capacity)
+    agent.replay.restore(saved["rows"], place)
 
 
 def replay_path(path: str | os.PathLike) -> Path:
@@ -156,6 +175,16 @@ def load_agent(cls: type[LearnerType], path: str | os.PathLike, device: str | to
             f"{path} holds a {config['class']}, not a {cls.__name__}: "
             f"use {config['class']}.load, or zoo.load for any agent"
         )
+    where = choose_device(device)
+    check_population(path, config.get("population"), tensors.get("state", {}))
+    with of_a_stranger(existing(path)):
+        return build_agent(cls, config, tensors, path, where)
+
+
+def build_agent(
+    cls: type[LearnerType], config: dict[str, Any], tensors: Tensors, path: str | os.PathLike, device: torch.device
+) -> LearnerType:
+    """The agent of what read_checkpoint has found. Raises CheckpointError, or whatever a damaged config leads to."""
     known = cls.Config.names()
     unknown = sorted(set(config["config"]) - set(known))
     if unknown:
@@ -167,12 +196,16 @@ def load_agent(cls: type[LearnerType], path: str | os.PathLike, device: str | to
         seed=config["seed"],
         population=config["population"],
         device=device,
-        dtype=getattr(torch, config["dtype"]),
+        dtype=DTYPES[config["dtype"]],
         precision=config["precision"],
         **cls.Config.upgrade(config["config"], config["format"]),
     )
     agent.preset = config.get("preset")  # older checkpoints do not say
     load_agent_tensors(agent, tensors, path)
+    for name, counters in config["counters"].items():
+        whole = all(type(count) is int and 0 <= count < 2**53 for count in counters.values())
+        if not (name.endswith(EXTRA) and whole):
+            raise CheckpointError(f"{path}: its counters are no whole numbers; it is damaged, use another copy")
     agent.load_state_dict({**agent.state_dict(), **config["counters"]})
     return agent
 

@@ -106,7 +106,7 @@ def _metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str, An
     try:
         metadata = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
         version, graph = metadata["format"], metadata["graph"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise GuardFileError(f"{path} lacks the metadata 'zoo'; agent.write_guard writes it") from error
     if version > FORMAT:
         raise GuardFileError(f"{path} has format {version}, this reader up to {FORMAT}: use a newer disagreement.py")

@@ -5,6 +5,7 @@ from __future__ import annotations  # Python 3.9 reads this file
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from .runtime import OnnxPolicy, PolicyFileError, measure, open_session
 
 TOLERANCE = 1e-5  # of golden vectors, as at export: in half boxes for actions, in 1 + max|q| for q
 FILES = ("actor.onnx", "policy.onnx", "golden.npz")  # those without which nothing can be verified
+LARGEST_GOLDEN = 256 * 2**20  # bytes
 UNHASHED = ("contract.json", "CARD.md")
 OF_A_FILE = ("graph", "inputs", "outputs")  # metadata that the contract does not have
 QUANTILES = (0.5, 0.99, 0.999)
@@ -42,7 +44,7 @@ def verify(directory: Path, providers: str = "auto") -> list[Finding]:
         return findings  # damaged files are not run
     try:
         findings += check_golden(directory, contract, providers)
-    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
+    except (OSError, ValueError, RuntimeError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
         findings.append(Finding(True, str(error)))
     return findings
 
@@ -127,7 +129,7 @@ def read_contract(directory: Path) -> dict[str, Any]:
             contract: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if not all(isinstance(entry["sha256"], str) for entry in contract["files"].values()):
                 raise TypeError("a hash is no text")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise PolicyFileError(f"{path} is not a contract ({error!r}); use another copy of the bundle") from error
         return contract
     policy = OnnxPolicy(directory, providers="cpu")
@@ -143,9 +145,21 @@ def read_contract(directory: Path) -> dict[str, Any]:
 def read_golden(directory: Path) -> dict[str, np.ndarray]:
     path = directory / "golden.npz"
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST_GOLDEN:
+                raise ValueError(f"it declares more than {LARGEST_GOLDEN:,} bytes")
         with np.load(path, allow_pickle=False) as file:
             golden = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise PolicyFileError(f"{path} cannot be read ({error}); use another copy of the bundle") from error
     if missing := {"obs", "actor_actions", "policy_actions"} - golden.keys():
         raise PolicyFileError(f"{path} lacks {', '.join(sorted(missing))}; use another copy of the bundle")

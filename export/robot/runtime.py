@@ -376,7 +376,7 @@ def read_metadata(path: Path, session: onnxruntime.InferenceSession) -> dict[str
     try:
         metadata: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
         version, graph = int(metadata["format"]), metadata["graph"]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PolicyFileError(f"{path} lacks the metadata 'zoo'; agent.export_onnx writes files with it") from error
     if version > FORMAT:
         raise PolicyFileError(f"{path} has format {version}, this runtime reads up to {FORMAT}: use a newer runtime.py")
