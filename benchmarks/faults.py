@@ -307,6 +307,8 @@ def run_child(name: str, out: Path, number: int | None = None, seconds: float = 
         status = 1
         try:
             status = life(name, out, largest)
+        except KeyboardInterrupt:  # before its handlers were there
+            status = 130
         finally:
             os._exit(status)
     end = time.monotonic() + seconds
