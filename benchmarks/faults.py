@@ -140,13 +140,10 @@ def export(out: Path) -> None:
     """A bundle and its guard, in turns with those of another agent."""
     from zoo.export.bundle import extend, place
 
-    bundles = [
-        {path.name: path.read_bytes() for path in (out.parent / "bundles" / name).iterdir()} for name in ("0", "1")
-    ]
     for i in range(120):
-        files = bundles[i % 2]
-        place(out / "deploy", {name: content for name, content in files.items() if name != "disagreement.onnx"})
-        extend(out / "deploy", {"disagreement.onnx": files["disagreement.onnx"]})
+        plain, guard = (out.parent / kind / f"{i % 2}" for kind in ("bundles", "guards"))
+        place(out / "deploy", {path.name: path.read_bytes() for path in plain.iterdir()})
+        extend(out / "deploy", {"disagreement.onnx": (guard / "disagreement.onnx").read_bytes()})
 
 
 WORK: dict[str, Callable[[Path], None]] = {
@@ -187,7 +184,8 @@ def prepare_export(folder: Path) -> None:
     for name in ("0", "1"):
         agent = TD3BC(data, seed=int(name), device="cpu", **SMALL).learn_offline(data, 20)
         agent.export_onnx(folder / "bundles" / name)
-        agent.write_guard(data, folder / "bundles" / name, quantile=0.9)
+        shutil.copytree(folder / "bundles" / name, folder / "guards" / name)
+        agent.write_guard(data, folder / "guards" / name, quantile=0.9)
 
 
 def life(name: str, out: Path, largest: int | None) -> int:
@@ -512,7 +510,7 @@ def make_files(folder: Path) -> None:
     agent = CAR(data, device="cpu", density_hidden=(16, 16), warmup_steps=2, learning_starts=1, **SMALL)
     agent.learn_offline(data, 5).finetune_online(toy_env(), 5, dataset=data)
     agent.save(folder / "agent.zip")
-    shutil.copytree(folder / "bundles" / "0", folder / "0")
+    shutil.copytree(folder / "guards" / "0", folder / "0")
     write_d4rl(data, folder / "data.hdf5")
     write_packed(data, folder / "packed")
     names = ("observations", "actions", "rewards", "next_observations", "terminations", "truncations")
