@@ -3,11 +3,13 @@
 import ctypes
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -20,6 +22,14 @@ def keep_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc accepts
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def zeros(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros for what is yet to come. On a CPU they take memory only where something has been written."""
+    if device.type != "cpu":
+        return torch.zeros(tuple(shape), device=device, dtype=dtype)
+    lazy = np.zeros(tuple(shape), torch.empty((), dtype=dtype).numpy().dtype)  # torch's own writes every page
+    return torch.from_numpy(lazy).detach()  # an operation, which those that count memory see
 
 
 def choose_device(device: str | torch.device) -> torch.device:

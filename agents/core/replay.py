@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.agents.core.batch import CHOSEN, Batch
+from zoo.agents.core.compute import zeros
 from zoo.agents.core.config import AgentConfig
 from zoo.agents.core.spec import Dataset
 
@@ -50,7 +51,7 @@ class Table:
 
     def __init__(self, layout: Layout, capacity: int, device: torch.device, dtype: torch.dtype):
         self.layout = layout
-        self.rows = torch.zeros(capacity, layout.width, device=device, dtype=dtype)
+        self.rows = zeros((capacity, layout.width), device, dtype)
         self.size = 0
         self.next = 0
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from zoo.agents.core.compute import zeros
+
 
 class Proposals:
     """First-in, first-out memory for each member of a population, on the device; nothing waits for a count.
@@ -12,7 +14,7 @@ class Proposals:
 
     def __init__(self, capacity: int, width: int, lead: tuple[int, ...], like: Tensor):
         self.capacity = capacity
-        self.rows = like.new_zeros(*lead, capacity + 1, width)
+        self.rows = zeros((*lead, capacity + 1, width), like.device, like.dtype)
         self.count = torch.zeros(lead, dtype=torch.long, device=like.device)
 
     @property

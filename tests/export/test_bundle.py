@@ -547,6 +547,10 @@ def test_zoo_export_writes_the_contract_and_prints_its_hash(tmp_path):
     contract = contract_of(tmp_path / "deploy")
     assert (contract["control_rate_hz"], contract["scores"][0]["mean"]) == (62.5, 810.0)
     assert hashlib.sha256((tmp_path / "deploy" / "contract.json").read_bytes()).hexdigest() in text
+    with pytest.raises(FileExistsError, match="deploy holds a bundle already; --overwrite replaces it"):
+        export_report(Export(checkpoint, tmp_path / "deploy"))
+    export_report(Export(checkpoint, tmp_path / "deploy", overwrite=True))
+    assert contract_of(tmp_path / "deploy")["control_rate_hz"] is None
 
 
 def test_zoo_export_writes_a_guard_for_the_policy_beside_it(tmp_path):

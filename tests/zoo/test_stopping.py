@@ -16,6 +16,7 @@ from zoo.agents import SPOT, TD3BC
 from zoo.cli import main as cli
 from zoo.datasets.writers import write_d4rl
 from zoo.evaluation.callbacks import read_curve
+from zoo.evaluation.workers import EvaluationError
 from zoo.export.files import Lock
 from zoo.export.stopping import Stopped, at_once, handled, interruptible
 
@@ -132,3 +133,16 @@ def test_a_folder_that_cannot_be_written_is_noticed_first(tmp_path, monkeypatch,
     error = capsys.readouterr().err
     assert error.startswith("zoo: PermissionError")
     assert error.count("\n") == 1
+
+
+def test_an_error_of_ours_ends_in_one_line_and_one_of_nobody_in_a_traceback(monkeypatch, capsys):
+    for error in (EvaluationError("the worker is gone"), RuntimeError("nobody's")):
+
+        def fail(self, error=error):
+            raise error
+
+        monkeypatch.setattr(cli.Evaluate, "run", fail)
+        ours = type(error) is not RuntimeError
+        with pytest.raises(SystemExit if ours else RuntimeError):
+            command(monkeypatch, "evaluate", "x.zip")
+        assert ("zoo: EvaluationError: the worker is gone\n" in capsys.readouterr().err) == ours

@@ -16,12 +16,13 @@ class Export:
 
     Args:
         checkpoint: file of zoo train, zoo finetune or agent.save.
-        directory: where the files go; older ones there are replaced.
+        directory: where the files go.
         evaluation_samples: candidates that the critics choose from; by default the agent's own setting.
         contract: TOML file with the robot's names, units, ranges and control rate; docs/contract.md explains it.
         guard: share of the data's own actions that a guard lets pass, such as 0.999; docs/control.md explains it.
         dataset: for the guard's threshold; by default the one of the training.
         c: add policy.h, the actor as one C99 header without dependencies, its golden test inside.
+        overwrite: replace the bundle that is there, as one folder.
     """
 
     checkpoint: Positional[Path]
@@ -31,6 +32,7 @@ class Export:
     guard: float | None = None
     dataset: str | None = None
     c: bool = False
+    overwrite: bool = False
 
     def run(self) -> None:
         print(export_report(self))
@@ -46,6 +48,10 @@ def export_report(command: Export) -> str:
     check_counts(command, evaluation_samples=1)
     if command.guard is not None and not 0.0 < command.guard < 1.0:
         raise ValueError(f"--guard must be a share between 0 and 1, such as 0.999, got {command.guard}")
+    if (command.directory / "contract.json").exists() and not command.overwrite:
+        raise FileExistsError(
+            f"{command.directory} holds a bundle already; --overwrite replaces it, or give another name"
+        )
     agent = load(command.checkpoint)
     data = None if command.guard is None else reopen(agent.spec, command.checkpoint, command.dataset)
     samples = command.evaluation_samples

@@ -71,8 +71,8 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         print(f"\nzoo: {stop or 'stopped'}", file=sys.stderr)
         sys.exit(stop.status if isinstance(stop, Stopped) else 130)
-    except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError, MemoryError) as error:
-        if os.environ.get("ZOO_TRACEBACK"):
+    except (ValueError, TypeError, OSError, KeyError, ImportError, RuntimeError, ArithmeticError, MemoryError) as error:
+        if os.environ.get("ZOO_TRACEBACK") or type(error) in (RuntimeError, NotImplementedError):  # ours have names
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"zoo: {type(error).__name__}: {message}", file=sys.stderr)
