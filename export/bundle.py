@@ -94,7 +94,11 @@ def foreign_files(directory: Path) -> list[str]:
     """Files of a folder that are no part of a bundle."""
     if not directory.is_dir():
         return []
-    own: Iterable[str] = (CONTRACT, CARD, *GRAPHS, *ADDED)
+    try:
+        hashed = (read_contract(directory) or {"files": {}})["files"]
+    except ValueError:  # damaged, and to be replaced
+        hashed = {}
+    own: Iterable[str] = (CONTRACT, CARD, *GRAPHS, *ADDED, *hashed)
     paths = (path for path in directory.rglob("*") if not path.is_dir())
     return sorted({path.relative_to(directory).as_posix() for path in paths} - set(own))
 
