@@ -328,3 +328,70 @@ def test_exit_status_says_how_bad(tmp_path, monkeypatch, capsys, hopper, value, 
         main()
     assert stop.value.code == code
     assert str(path) in capsys.readouterr().out
+
+
+# Every format, and the page
+
+
+def test_logs_are_examined_through_their_map(tmp_path):
+    pytest.importorskip("pyarrow")
+    from tests.support import arm_log
+
+    path = arm_log.write_csv(tmp_path / "arm.csv")
+    assert [finding.severity for finding in check(path)] == ["error"]  # no map
+    assert "zoo data map" in check(path)[0].meaning
+    assert not any(finding.severity == "error" for finding in check(path, map=arm_log.MAP))
+    text = path.read_text().splitlines()
+    late = [line.replace(line.split(",")[0], str(0.05 * i + 2.0 * (i > 6)), 1) for i, line in enumerate(text[1:])]
+    path.write_text("\n".join([text[0], *late]) + "\n")
+    assert "messages are missing: the clock jumps" in [finding.title for finding in check(path, map=arm_log.MAP)]
+
+
+def test_names_and_ranges_of_the_map_reach_the_findings(tmp_path):
+    pytest.importorskip("pyarrow")
+    from tests.support import arm_log
+
+    narrow = [{**arm_log.MAP["observations"][0], "low": -0.5, "high": 0.5}, arm_log.MAP["observations"][1]]
+    found = check(arm_log.write_csv(tmp_path / "arm.csv"), map=arm_log.MAP | {"observations": narrow})
+    (finding,) = [finding for finding in found if "leaves its stated range" in finding.title]
+    assert finding.title == "q1 leaves its stated range"
+    assert finding.parts == ("observations[0]",)
+
+
+def test_packed_folders_are_examined(tmp_path, hopper):
+    from zoo.datasets.writers import write
+
+    hopper["observations"][:, 3] = hopper["next_observations"][:, 3] = 0.5
+    write(load_dataset(write_hdf5(tmp_path / "hopper.hdf5", hopper)), tmp_path / "packed")
+    assert [finding.title for finding in check(tmp_path / "packed")] == ["constant observations"]
+
+
+def test_robomimic_files_are_examined(tmp_path):
+    from tests.support import arm_log
+
+    path = arm_log.write_robomimic(tmp_path / "demos.hdf5")
+    assert not any("are missing" in finding.title for finding in check(path))
+    limits = [{"low": low, "high": high} for low, high in zip(arm_log.LOW, arm_log.HIGH, strict=True)]
+    assert not any(finding.severity == "error" for finding in check(path, map={"actions": limits}))
+
+
+def test_a_page_shows_every_dimension_and_the_findings_beside_them(tmp_path, monkeypatch, hopper):
+    from html.parser import HTMLParser
+
+    hopper["observations"][:, 3] = hopper["next_observations"][:, 3] = 0.5
+    path = write_hdf5(tmp_path / "<b>.hdf5", hopper)
+    monkeypatch.setattr("sys.argv", ["zoo", "data", "check", str(path), "--html", str(tmp_path / "page.html")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    text = (tmp_path / "page.html").read_text()
+    counts = {"svg": 0, "script": 0}
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: counts.update({tag: counts.get(tag, 0) + 1})
+    parser.feed(text)
+    # lengths and returns; a histogram and a trace for each of 11 observations, 3 actions and the reward
+    assert counts["svg"] == 2 + 2 * 15
+    assert counts["script"] == 0
+    assert "<h1>&lt;b&gt;.hdf5</h1>" in text
+    assert text.index("constant observations") > text.index("observations[3]")
+    assert text.index("constant observations") < text.index("observations[4]")

@@ -348,3 +348,53 @@ def test_limits_from_the_command_line(tmp_path, monkeypatch, capsys):
     from zoo import open_packed
 
     assert open_packed(out).action_space.low.tolist() == list(arm_log.LOW)
+
+
+def test_arrays_of_any_names_meet_a_map(tmp_path):
+    import h5py
+
+    log = arm_log.arrays()
+    path = tmp_path / "odd.hdf5"
+    with h5py.File(path, "w") as file:
+        file["sensors/joints"] = log["observations"]
+        file["commands"] = log["actions"]
+        file["score"] = log["rewards"][:, None]
+        file["done"] = log["terminations"]
+        file["run"] = log["episode_ids"]
+        file["calibration"] = np.zeros(3)
+    with pytest.raises(DatasetKeyError, match=r"lacks observations.*it has calibration, commands, done.*zoo data map"):
+        load_dataset(path)
+    map = {
+        "observations": ["sensors/joints[0]", "sensors/joints[1]"],
+        "actions": [
+            {"column": f"commands[{i}]", "low": low, "high": high}
+            for i, (low, high) in enumerate(zip(arm_log.LOW, arm_log.HIGH, strict=True))
+        ],
+        "reward": "score",
+        "terminated": "done",
+        "episode": "run",
+    }
+    check(load_dataset(path, map=map))
+
+
+def test_a_map_settles_what_a_readers_own_names_leave_open(tmp_path):
+    """dones alone, and torques without limits: the reader refuses, and the same file with a map is read."""
+    log = arm_log.arrays()
+    np.savez(tmp_path / "arm.npz", dones=log.pop("terminations"), **log)
+    with pytest.raises(DatasetKeyError, match="dones cannot tell a failure from a time limit"):
+        load_dataset(tmp_path / "arm.npz")
+    limits = [{"low": low, "high": high} for low, high in zip(arm_log.LOW, arm_log.HIGH, strict=True)]
+    dataset = load_dataset(tmp_path / "arm.npz", map={"terminated": "dones", "actions": limits})
+    for name in STORED:
+        assert np.array_equal(dataset.column(name), expected()[name]), name
+
+
+def test_the_doctor_lists_the_keys_of_a_file_of_other_names(tmp_path):
+    import h5py
+
+    from zoo.datasets.doctor.doctor import check as examine
+
+    with h5py.File(tmp_path / "odd.hdf5", "w") as file:
+        file["sensors/joints"] = np.zeros((3, 2))
+    (finding,) = examine(tmp_path / "odd.hdf5")
+    assert "it has sensors/joints" in finding.meaning

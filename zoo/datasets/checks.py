@@ -211,8 +211,8 @@ def check_actions(dataset: Transitions) -> None:
         raise DatasetValueError(
             f"{dataset.name}: {np.count_nonzero(bad)} actions lie outside the action box; the worst is "
             f"{worst} in row {row}, component {dim}, expected [{low}, {high}]. "
-            "If the limits are wider, state them: low and high in the map, --action-low and --action-high, or in "
-            "Python action_space=Box(low, high); if the robot clipped, store that."
+            "If the limits are wider, state them: zoo data import FILE OUT --action-low LOW --action-high HIGH, "
+            "or in the map, or in Python action_space=Box(low, high); if the robot clipped, store that."
         )
 
 

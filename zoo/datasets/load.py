@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.datasets import identity, sources
-from zoo.datasets.checks import DatasetNotFoundError, DatasetValueError
+from zoo.datasets.checks import DatasetError, DatasetNotFoundError, DatasetValueError
 from zoo.datasets.dataset import Limits, OfflineDataset
 from zoo.datasets.download import check_hash
 from zoo.datasets.download import download as download_all
@@ -16,7 +16,7 @@ from zoo.datasets.episodes import LastRow
 from zoo.datasets.mapping.logmap import MapLike
 from zoo.datasets.mapping.logs import Recording, mapped, source_of, table_of_dataset
 from zoo.datasets.packed import MEMORY, PackedDataset, is_packed, open_packed
-from zoo.datasets.readers import arrays, d4rl, minari, ogbench
+from zoo.datasets.readers import anything, arrays, d4rl, minari, ogbench
 from zoo.datasets.readers.formats import open_raw
 
 
@@ -120,7 +120,14 @@ def read_logs(
 def open_recording(path: str | Path) -> Recording:
     """A file of any format before a map, as columns or topics; a dataset that needs no map as its columns."""
     source = sources.locate(path)
-    return open_raw(source.path) if source.format == "table" else table_of_dataset(load_dataset(path))
+    if source.format == "table":
+        return open_raw(source.path)
+    try:
+        return table_of_dataset(load_dataset(path))
+    except DatasetError:
+        if source.format not in ("d4rl", "npz"):
+            raise
+        return anything.read(source.path)  # it needs a map; what no map can mend is refused here, too
 
 
 def open_dataset(name_or_path: str, memory: int = MEMORY) -> OfflineDataset | PackedDataset:

@@ -69,7 +69,7 @@ def check_needed(owner: str, found: Mapping[str, object], keys: Iterable[str], l
     if ends_unknown and not unclear:
         advice.append(
             "Where episodes end by a time limit cannot be told: store truncations (or timeouts), or episode_ids; or "
-            "say the limit, --max-episode-steps N (max_episode_steps=N)."
+            "say the limit: zoo data import FILE OUT --max-episode-steps N, in Python max_episode_steps=N."
         )
     names = ", ".join(f"{name} ({' or '.join(NAMES[name][1:3])})" for name in lacks)
     raise DatasetKeyError(f"{owner} lacks {names}; it has {shown or 'nothing'}. {' '.join(advice)}")

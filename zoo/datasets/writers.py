@@ -99,7 +99,7 @@ def write_d4rl(dataset: OfflineDataset, path: Path) -> Path:
     attributes |= {STATED: json.dumps(dataset.stated)} if dataset.stated else {}
 
     # An attribute of more than 64 kB needs HDF5's newer layout.
-    layout = "latest" if len(attributes.get(STATED, "")) > 60_000 else None
+    layout = "latest" if max(len(str(value)) for value in attributes.values()) > 60_000 else None
     with whole(path) as temporary:
         with sealed_hdf5(temporary, path, layout) as (file, check_disk):
             for key, column in columns.items():

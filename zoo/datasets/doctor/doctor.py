@@ -24,7 +24,7 @@ from zoo.datasets.packed import PackedDataset, check_packed, is_packed, open_pac
 from zoo.datasets.readers import arrays, d4rl
 from zoo.datasets.sealed import check_seal
 from zoo.datasets.sizes import open_hdf5
-from zoo.datasets.vocabulary import ALL_NAMES, our_names
+from zoo.datasets.vocabulary import ALL_NAMES, check_needed, our_names
 
 STATUS = {"note": 0, "warning": 2, "error": 3}  # exit statuses; 1 is any command's failure
 WIDTH = 80
@@ -156,6 +156,10 @@ def _read_hdf5(path: Path) -> Recording:
         keys = {key for key in file if isinstance(file[key], h5py.Dataset) and key in ALL_NAMES}
         columns: dict[str, Array] = {key: file[key][()] for key in keys}
         attributes = dict(file.attrs)
+        if not keys:
+            names: list[str] = []
+            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            check_needed(path.name, {}, names, limit_known=True)
     known = d4rl.BY_FILE_NAME.get(path.name)
     ends = d4rl.FLAGS if known is None else known.episode_ends
     if "episode_ends" in attributes:
