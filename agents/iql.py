@@ -11,13 +11,14 @@ actor is AWAC's; and for AntMaze the variants "rs-ln" and "rs-ln-pa" with PARS's
 
 import dataclasses
 import math
+import warnings
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.agents.core.batch import Batch
-from zoo.agents.core.config import Hyper
+from zoo.agents.core.config import Hyper, as_values
 from zoo.agents.core.draws import dropout_masks
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.members import per_member
@@ -83,6 +84,21 @@ class IQL(Scaled, Weighted):
         span = self.spec.return_max - self.spec.return_min
         wanted = self.config.return_range
         self.reward_unit = 1.0 if wanted is None or span <= 0.0 else wanted / span
+        if any(as_values(self.config.infeasible_weight)):
+            self.check_floor()
+
+    def check_floor(self) -> None:
+        """Warns where q_min, which is 0 for rewards that are never negative, is no floor of these rewards' values."""
+        h = self.hyper
+        least = torch.as_tensor(self.reward_unit * (h.reward_scale * self.spec.reward_min + h.reward_shift))
+        surplus = (1.0 - h.gamma) * h.q_min - least  # of one step
+        if (surplus > 1e-6 * least.abs()).any():
+            warnings.warn(
+                f"IQL's q_min={self.config.q_min} is above the least value that the rewards of {self.spec.name} allow, "
+                f"{least.tolist()} / (1 - gamma) as scaled: infeasible actions would look better than the data's. Give "
+                "that as q_min, or a reward_shift that makes the rewards positive",
+                stacklevel=4,
+            )
 
     def new_actor(self) -> NormalActor | DeterministicActor:
         c = self.config

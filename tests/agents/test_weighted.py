@@ -1,6 +1,7 @@
 """AWAC, ASAC and IQL: weights, advantages, pessimism, the fixed-deviation policy, and what each paper adds."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -178,6 +179,20 @@ def test_the_penalty_of_infeasible_actions_pulls_to_its_floor():
         constant_(iql.value.trunk, 0.0)
     surplus = penalised.critic_loss(batch)[0] - plain.critic_loss(batch)[0]
     assert surplus.item() == pytest.approx(0.5 * 3 * 64.0)  # three critics, (1 + 7)^2
+
+
+def test_a_floor_above_the_least_value_is_warned_about():
+    """Rewards -1 and 0: the least value is -1 / (1 - 0.5). Times 10, and 10 more: 0."""
+    data = toy_dataset(rewards=np.arange(210) % 2 - 1.0)
+    settings = {"infeasible_weight": 0.1, "gamma": 0.5}
+    with pytest.warns(UserWarning, match=r"q_min=0.0 is above the least value .* of toy allow, -1.0 / \(1 - gamma\)"):
+        tiny(IQL, data, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny(IQL, data, q_min=-2.0, **settings)
+        tiny(IQL, data, reward_scale=10.0, reward_shift=10.0, **settings)
+        tiny(IQL, data, population=2, reward_shift=(1.0, 2.0), **settings)
+        tiny(IQL, data)  # without the penalty
 
 
 def test_iql_presets_are_the_papers():
