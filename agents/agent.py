@@ -82,9 +82,13 @@ class Agent(Learner):
         deterministic: the actor's mode; False draws from it where it is stochastic. A generative actor (DiffusionQL,
         FQL) has no mode and draws in either case. evaluation_samples: overrides the config's for this call; above 1,
         the best of so many noisy candidates in the critics' opinion. Draws come from the agent's own seeded stream.
+        An agent with history or delay remembers in the state: hand the one of the call before back, None at the begin.
         Raises TypeError or ValueError for observations of another kind, shape or with non-finite entries, and
         FloatingPointError where the networks themselves have diverged.
         """
+        if self.stack is not None:
+            given = np.asarray(observation), state, episode_start
+            return acting.predict_from(self, *given, deterministic, evaluation_samples)
         action = acting.predict(self, np.asarray(observation), deterministic, evaluation_samples)
         return action, state
 

@@ -46,9 +46,10 @@ def whole_contract(
         "dataset": strict(about.dataset),
         "counters": dict(about.counters),
         "scores": None if scores is None else [checked_score(score) for score in scores],
-        "observation_size": len(mean),
+        "observation_size": sent_size(policy, about),
         "action_size": len(about.action_low),
         **stated_of(policy, about, stated),
+        **({} if about.history == 1 and about.delay == 0 else {"history": about.history, "delay": about.delay}),
         "normalizer": {"mean": mean, "std": std},
         "evaluation_samples": samples,
         "generative": policy.generative,  # then one candidate takes noise too
@@ -74,13 +75,19 @@ def stated_of(policy: Policy, about: Description, stated: Stated | None) -> dict
     """
     owner, values = read_stated(stated)
     means = policy.observation_mean.tolist()
-    sizes = len(means), len(about.action_low)
+    sizes = sent_size(policy, about), len(about.action_low)
+    means = means[: sizes[0]]  # the newest observation's
     by_data = complete(f"data of {about.dataset['name']}", about.stated, *sizes)
     by_person = complete(owner, values, *sizes)
     if about.normalizes:
         check_means(owner, by_person["observations"], means)
     set_box(owner, by_person["actions"], about.action_low, about.action_high)
     return overridden(by_data, by_person)
+
+
+def sent_size(policy: Policy, about: Description) -> int:
+    """Numbers of one observation as a robot sends it; what the policy takes may hold the past too."""
+    return (len(policy.observation_mean) - about.delay * len(about.action_low)) // about.history
 
 
 def check_means(owner: str, observations: list[Dimension], means: Sequence[float]) -> None:

@@ -14,6 +14,7 @@ class Description:
     action_low, action_high: the action box, (A,), in the units of the environment.
     normalizes: whether the policy's mean and deviation of the observations are those of the data.
     stated: names, units, ranges and the control rate that the data state, in the shape of zoo.export.stated.
+    history, delay: what the policy takes: so many observations, the newest first, then so many past actions.
     evaluation_samples: candidates that the critics choose from, where an export does not say otherwise; 1 is none.
     """
 
@@ -29,3 +30,5 @@ class Description:
     normalizes: bool
     evaluation_samples: int = 1
     stated: Mapping[str, Any] = field(default_factory=dict)
+    history: int = 1
+    delay: int = 0

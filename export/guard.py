@@ -117,6 +117,8 @@ def calibrate(
 
 def _check(policy: Policy, about: Description, dataset: Rows, quantile: float, rows: int) -> None:
     members = policy.critic.members
+    if about.history > 1 or about.delay:
+        raise ValueError(f"{about.agent} sees the past, and a guard is asked for one observation alone: it has none")
     if not policy.has_critics:
         raise ValueError(f"{about.agent} has no critics, and the guard is their disagreement")
     if members < 2:

@@ -34,10 +34,40 @@ def predict(agent: Learner, observation: np.ndarray, deterministic: bool, evalua
     return result
 
 
+Memory = tuple[np.ndarray, ...]  # the rows of the past (..., width), and the actions taken in them (..., A)
+
+
+def predict_from(
+    agent: Learner,
+    observation: np.ndarray,
+    state: Memory | None,
+    episode_start: np.ndarray | None,
+    deterministic: bool,
+    evaluation_samples: int | None,
+) -> tuple[np.ndarray, Memory]:
+    """Agent.predict of an agent with history or delay. state: of the call before; None begins episodes."""
+    stack = agent.stack
+    assert stack is not None
+    if observation.shape[-1:] != (stack.size,):
+        raise ValueError(
+            f"observation must have {stack.size} numbers, as the environment sends it, got {observation.shape}"
+        )
+    if not np.isfinite(observation).all():
+        bad = np.flatnonzero(~np.isfinite(observation).reshape(-1, stack.size).all(0)).tolist()
+        raise ValueError(f"observation has NaN or infinite entries in dimensions {bad}; expected finite numbers")
+    rows = stack.begin(observation)
+    if state is not None:
+        going_on = stack.next(*state, observation)
+        first = np.zeros(rows.shape[:-1], bool) if episode_start is None else np.asarray(episode_start, bool)
+        rows = np.where(np.broadcast_to(first, rows.shape[:-1])[..., np.newaxis], rows, going_on)
+    actions = predict(agent, rows, deterministic, evaluation_samples)
+    return actions, (rows, actions)
+
+
 def check_observation(agent: Learner, observation: np.ndarray) -> Tensor:
     """Rows (*lead, n, O) on the agent's device. Raises TypeError or ValueError that says what was expected."""
     size, lead = agent.spec.observation_size, len(agent.lead)
-    if agent.sight is not None and observation.shape[-1:] == (len(agent.sight),):
+    if agent.sight is not None and agent.stack is None and observation.shape[-1:] == (len(agent.sight),):
         observation = as_seen(agent, observation)
     if observation.dtype.kind not in "fiu":
         raise TypeError(f"observation must hold numbers, got dtype {observation.dtype}")

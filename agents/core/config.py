@@ -44,6 +44,8 @@ class AgentConfig:
     activation: Activation = "relu"  # of the hidden layers of actor and critics; "none": they are linear
     reward_scale: Hyper = 1.0  # the update sees reward_scale * reward + reward_shift
     reward_shift: Hyper = 0.0
+    history: int = 1  # observations that the networks see, the newest and those before it
+    delay: int = 0  # actions beside them: so many ticks later an action acts. zoo data check estimates it
     actor_observations: tuple[str, ...] = ()  # names and groups that the actor may see; (): all. Critics see all
     # Online:
     online_buffer: OnlineBuffer = "half"
@@ -63,6 +65,8 @@ class AgentConfig:
         for name in ("batch_size", "evaluation_samples", "buffer_size", "updates_per_step", "part_episodes"):
             self.check_at_least(name, 1)
         self.check_positive("reward_scale")
+        self.check_at_least("history", 1)
+        self.check_at_least("delay", 0)
         self.check_at_least("learning_starts", 0)
         self.check_between("offline_ratio", 0.0, 1.0)
 

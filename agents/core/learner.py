@@ -26,6 +26,7 @@ from zoo.agents.core.optim import Adam
 from zoo.agents.core.presets import Preset, choose_preset
 from zoo.agents.core.replay import Layout, Table, starting_rows
 from zoo.agents.core.spec import Dataset, DataSpec
+from zoo.agents.core.stack import Stack, StackedDataset, stacked_columns
 from zoo.agents.core.vector import vectorize
 from zoo.agents.core.window import Packed, table_of
 from zoo.policies import Policy, ResidualMLP, limit_sight
@@ -93,6 +94,8 @@ class Learner(nn.Module):
         known = Preset(None, {}, ()) if loading else choose_preset(paper(type(self)).__name__, self.spec, preset)
         self.config = self.Config.build(known.settings | (policy_kwargs or {}) | settings)
         self.config.check_population(population)
+        self.spec = self.spec.stacked(self.config.history, self.config.delay)
+        self.stack = Stack.of(self.spec)  # None: the newest observation is all that is seen
         self.seed = int(seed)
         self.population = population
         self.lead = () if population is None else (population,)
@@ -133,10 +136,10 @@ class Learner(nn.Module):
             self.build()
         self.sight = actor_columns(self.spec, self.config.actor_observations)  # columns; None: all
         if self.sight is not None:
-            limit_sight(self, self.sight)
+            limit_sight(self, stacked_columns(self.spec, self.sight))
         self.residual = [module for module in self.modules() if isinstance(module, ResidualMLP)]
         if not isinstance(dataset, DataSpec) and self.config.normalize_observations:
-            self._fit_normalizer(dataset.column("observations"))
+            self._fit_normalizer(self.stacked(dataset).column("observations"))
         if env is not None:
             self.set_env(env)
 
@@ -272,12 +275,24 @@ class Learner(nn.Module):
         """An empty table for transitions."""
         return Table(self.layout, capacity, self.device, self.dtype)
 
+    def stacked(self, dataset: Dataset) -> Dataset:
+        """The dataset as the networks see it: with the past where the config asks for it.
+
+        Raises ValueError where that is asked of data that stay in their file.
+        """
+        if self.stack is None or isinstance(dataset, StackedDataset):
+            return dataset
+        if isinstance(dataset, Packed):
+            raise ValueError(f"{dataset.name} stays in its file, which history and delay need in memory: load_dataset")
+        return StackedDataset(dataset, self.stack)
+
     def offline_table(self, dataset: Dataset) -> Table:
         """The dataset on the agent's device, or of one that is packed in a file what its memory has room for.
 
         Raises ValueError for spaces that are not those the agent was built for.
         """
         self.spec.check_env(dataset.observation_space, dataset.action_space)
+        dataset = self.stacked(dataset)
         if not isinstance(dataset, Packed):
             return Table.of(dataset, self.layout, self.device, self.dtype)
         offline_batches = self.prepared + self.offline_updates

@@ -13,7 +13,7 @@ def actor_columns(spec: DataSpec, wanted: Sequence[str]) -> tuple[int, ...] | No
     """
     if not wanted:
         return None
-    entries: Sequence[Mapping[str, Any]] = spec.stated.get("observations") or [{}] * spec.observation_size
+    entries: Sequence[Mapping[str, Any]] = spec.stated.get("observations") or [{}] * spec.sent_size
     names = [entry.get("name") or f"observations[{i}]" for i, entry in enumerate(entries)]
     groups = [entry.get("group") for entry in entries]
     if unknown := [text for text in wanted if text not in names and text not in groups]:
@@ -22,4 +22,4 @@ def actor_columns(spec: DataSpec, wanted: Sequence[str]) -> tuple[int, ...] | No
             f"{', '.join(dict.fromkeys(filter(None, groups))) or 'none'}, its names {', '.join(names[:40])}"
         )
     columns = tuple(i for i in range(len(names)) if names[i] in wanted or groups[i] in wanted)
-    return None if len(columns) == spec.observation_size else columns
+    return None if len(columns) == spec.sent_size else columns

@@ -51,6 +51,8 @@ class DataSpec:
     reward_std: float = 1.0
     observation_low: tuple[float, ...] = ()  # least and largest number of each dimension; () in older checkpoints
     observation_high: tuple[float, ...] = ()
+    history: int = 1  # observation_size is that of a row of the past, see core.stack: so many observations,
+    delay: int = 0  # and so many actions
     reward_convention: str | None = None  # of sparse rewards, see core.conventions; older checkpoints do not say
 
     @classmethod
@@ -104,9 +106,25 @@ class DataSpec:
         name = self.provenance.get("benchmark")
         return None if name is None else str(name)
 
+    def stacked(self, history: int, delay: int) -> Self:
+        """The same data seen with so much of the past; of a spec that is so already, itself."""
+        if (history, delay) == (self.history, self.delay):
+            return self
+        size = history * self.sent_size + delay * self.action_size
+        # The range of each dimension is for observations as they are sent.
+        return dataclasses.replace(
+            self, observation_size=size, history=history, delay=delay, observation_low=(), observation_high=()
+        )
+
+    @property
+    def sent_size(self) -> int:
+        """O, of an observation as the environment or a robot sends it."""
+        return (self.observation_size - self.delay * self.action_size) // self.history
+
     @property
     def observation_space(self) -> spaces.Box:
-        return spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float32)
+        """Of an observation as it is sent."""
+        return spaces.Box(-np.inf, np.inf, (self.sent_size,), np.float32)
 
     @property
     def action_space(self) -> spaces.Box:

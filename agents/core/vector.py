@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from zoo.agents.core.spec import DataSpec
+from zoo.agents.core.stack import Stack, StackedEnv
 
 AnyEnv = gym.Env | VecEnv | VectorEnv
 # What wrappers call the running statistics that they normalise by: Gymnasium's, Stable-Baselines3's, older gym's.
@@ -24,10 +25,12 @@ def vectorize(env: AnyEnv, spec: DataSpec) -> VecEnv:
     check_raw(env)
     if isinstance(env, VectorEnv):
         env = VecMonitor(GymnasiumVecEnv(env))
+    stack = Stack.of(spec)
+    if stack is not None and isinstance(env, StackedEnv):
+        env = env.venv
     spec.check_env(env.observation_space, env.action_space)
-    if isinstance(env, VecEnv):
-        return env
-    return DummyVecEnv([lambda: Monitor(env)])
+    vector = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: Monitor(env)])
+    return vector if stack is None else StackedEnv(vector, stack)
 
 
 def check_raw(env: AnyEnv) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from zoo.agents.core.conventions import STATED
 from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, paper
+from zoo.agents.core.stack import stacked_columns
 from zoo.export.description import Description
 from zoo.policies import Policy, narrowed
 
@@ -35,19 +36,21 @@ def describe(agent: Learner) -> Description:
         normalizes=agent.config.normalize_observations,
         evaluation_samples=agent.config.evaluation_samples,
         stated=stated_of(agent),
+        history=spec.history,
+        delay=spec.delay,
     )
 
 
 def shipped(agent: Learner) -> Policy:
     """The policy as a robot gets it: where the actor sees some of the observations only, it takes only these."""
-    return agent.policy if agent.sight is None else narrowed(agent.policy, agent.sight)
+    return agent.policy if agent.sight is None else narrowed(agent.policy, stacked_columns(agent.spec, agent.sight))
 
 
 def stated_of(agent: Learner) -> dict[str, Any]:
     """What the data state of the dimensions that the actor sees, all of which then have a name."""
     if agent.sight is None:
         return agent.spec.stated
-    entries = agent.spec.stated.get("observations") or [{}] * agent.spec.observation_size
+    entries = agent.spec.stated.get("observations") or [{}] * agent.spec.sent_size
     seen = [{"name": f"observations[{i}]", **entries[i]} for i in agent.sight]
     return {**agent.spec.stated, "observations": seen}
 

@@ -30,6 +30,7 @@ def learn_offline(
     log_interval: int,
     progress_bar: bool | None,
 ) -> None:
+    dataset = agent.stacked(dataset)
     table = agent.offline_table(dataset)
     agent.online = False
     with agent.compute(), running(agent, total_timesteps, callback, log_interval, progress_bar) as run:
@@ -68,6 +69,7 @@ def finetune_online(
             f"{type(agent).__name__} has not finished its preparation on the data ({agent.prepared} of "
             f"{agent.preparation_steps} steps): call learn_offline(dataset, ...) before finetune_online"
         )
+    dataset = None if dataset is None else agent.stacked(dataset)
     offline = online_data(agent, dataset)
     if agent.replay is None:
         agent.replay = begin_replay(agent, offline, dataset)
@@ -167,6 +169,7 @@ def online_data(agent: Learner, dataset: Dataset | None) -> Table | None:
             f"{type(agent).__name__} {what}: give finetune_online(..., dataset=dataset), "
             'or build the agent with online_buffer="none" or offline_ratio=0.0'
         )
+    dataset = agent.stacked(dataset)
     table = agent.offline_table(dataset)
     agent.annotate(table, dataset)
     return table

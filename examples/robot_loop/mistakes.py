@@ -111,6 +111,7 @@ def recorded(bundle: Path, log: Path, steps: int, env_id: str | None = None, see
         rate=rate,
         observation_size=policy.observation_size,
         stale_after=3.0 / rate,
+        memory=policy,
         recorder=Recorder(log, policy, seconds=steps / rate + 1.0),
         clock=lambda: robot["now"],
         sleep=sleep,

@@ -126,6 +126,7 @@ def drive(
             stale_after=STALE / robot_rate,
             on_overrun=on_overrun,
             guard=guard,
+            memory=policy,
             recorder=None if record is None else Recorder(record, policy),
         )
         policy.predict(np.zeros(policy.observation_size))  # the first call takes milliseconds

@@ -43,6 +43,14 @@ class Guard(Protocol):
     def __call__(self, obs: np.ndarray, action: np.ndarray) -> float: ...
 
 
+class Memory(Protocol):
+    """A policy that remembers past ticks, such as an OnnxPolicy with history or delay."""
+
+    def reset(self) -> None: ...
+
+    def wrote(self, action: np.ndarray) -> None: ...
+
+
 class Recorder(Protocol):
     """Takes down every tick without waiting or raising; recorder.py beside this file has one."""
 
@@ -164,6 +172,7 @@ class ControlLoop:
     on_overrun: where the action is ready only after the tick's period: "hold" the last one, "safe" action, or "stop".
     guard: zoo_robot.disagreement.Disagreement, or another callable with a threshold; it sees the limited action.
     record: ticks that are kept for the statistics and the log, the newest ones.
+    memory: the policy, where it remembers: it is told of the begin of a run, and of what was written in each tick.
     recorder: zoo_robot.recorder.Recorder, which takes every tick to a file; without one nothing is kept on disk.
     clock, sleep: in seconds; for tests.
     """
@@ -181,6 +190,7 @@ class ControlLoop:
         on_overrun: str = "hold",
         guard: Guard | None = None,
         record: int = 100_000,
+        memory: Memory | None = None,
         recorder: Recorder | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -198,7 +208,7 @@ class ControlLoop:
         self.read, self.policy, self.write, self.limits, self.guard = read, policy, write, limits, guard
         self.rate, self.period = rate, 1.0 / rate
         self.observation_size, self.stale_after, self.on_overrun = observation_size, stale_after, on_overrun
-        self.recorder = recorder
+        self.memory, self.recorder = memory, recorder
         self.clock, self.sleep = clock, sleep
         self._records = np.zeros(record, self._columns())
         self._forget()
@@ -233,6 +243,8 @@ class ControlLoop:
         caught. A run starts afresh: nothing of an earlier one is held or counted.
         """
         self._forget()
+        if self.memory is not None:
+            self.memory.reset()
         if self.recorder is not None:
             self.recorder.begin(self._about())
         with self._signals():
@@ -301,6 +313,7 @@ class ControlLoop:
             "causes": CAUSES,
             "stale_after": self.stale_after,
             "on_overrun": self.on_overrun,
+            "memory": self.memory is not None,
             "threshold": None if self.guard is None else self.guard.threshold,
             "limits": {name: getattr(self.limits, name).tolist() for name in ("low", "high", "safe")}
             | {"max_rate": None if rate is None else rate.tolist()},
@@ -318,6 +331,8 @@ class ControlLoop:
         if decision.outcome == "policy":
             self._held, self._seen = decision.action, begin
         self._send(decision.action)
+        if self.memory is not None:
+            self.memory.wrote(decision.action)
         end = self.clock()
         late = late or end - deadline > self.period
         self._note(decision, begin, begin - deadline, end - begin, begin - self._seen, late)

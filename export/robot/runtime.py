@@ -69,6 +69,9 @@ class OnnxPolicy:
         self.metadata = read_metadata(self.path, self.session)
         self.observation_size, self.low, self.high, self.noise_size = _sizes(self.path, self.metadata)
         self.action_size = len(self.low)
+        self.history, self.delay = self.metadata.get("history", 1), self.metadata.get("delay", 0)
+        self.input_size = self.history * self.observation_size + self.delay * self.action_size
+        self._memory = _Memory(self) if self.input_size > self.observation_size else None
         self.evaluation_samples: int = self.metadata["evaluation_samples"]
         _check_graph(self)
         self._busy = threading.Lock()
@@ -84,7 +87,8 @@ class OnnxPolicy:
     def predict(self, obs: np.ndarray | Mapping[str, Any], noise: np.ndarray | None = None) -> np.ndarray:
         """Actions inside the box: (O,) -> (A,), or (n, O) -> (n, A); float32.
 
-        obs: a vector, or a mapping by the contract's names, see vector().
+        obs: a vector, or a mapping by the contract's names, see vector(). A policy with history or delay (see its
+        contract) remembers: it takes one observation a tick, (O,), or rows that hold the past already, (n, input_size).
         noise: standard normal (n, M, N) that makes the candidates, n = 1 for one observation; None draws it.
         Raises TypeError or ValueError for another kind, shape or non-finite entries, FloatingPointError where the
         action itself would not be finite, PolicyFileError where the file's graph fails, RuntimeError while another
@@ -93,6 +97,8 @@ class OnnxPolicy:
         obs = self.vector(obs) if isinstance(obs, Mapping) else np.asarray(obs)
         self._begin()
         try:
+            if self._memory is not None:
+                obs = self._memory.row(obs)
             self._take(obs)
             if self.noise_size:
                 self._take_noise(noise)
@@ -102,9 +108,24 @@ class OnnxPolicy:
             if not _finite(self._actions):
                 raise FloatingPointError(f"the policy's action is not finite for the observation {obs}")
             actions = self._actions.clip(self.low, self.high)
+            if self._memory is not None and obs.ndim == 1:
+                self._memory.keep(obs, actions[0])
         finally:
             self._busy.release()
         return actions[0] if obs.ndim == 1 else actions
+
+    def reset(self) -> None:
+        """An episode begins: what a policy with history or delay remembers is forgotten. Noise goes on."""
+        if self._memory is not None:
+            self._memory.forget()
+
+    def wrote(self, action: np.ndarray) -> None:
+        """What was really written in this tick, (A,): a loop may limit the policy's action, or write another.
+
+        To be told every tick, or never: a tick without an observation counts as one in which it stayed the same.
+        """
+        if self._memory is not None:
+            self._memory.wrote(action)
 
     def _begin(self) -> None:
         if not self._busy.acquire(blocking=False):
@@ -190,7 +211,7 @@ class OnnxPolicy:
         """
         self._check_free()
         exported: int = self.metadata["evaluation_samples"]
-        before, obs = self.evaluation_samples, np.zeros(self.observation_size, np.float32)
+        before, obs = self.evaluation_samples, np.zeros((1, self.input_size), np.float32)
 
         def latency(samples: int) -> float:
             self._set_samples(samples)
@@ -237,7 +258,7 @@ class OnnxPolicy:
 
     def _allocate(self, count: int) -> None:
         """Buffers for `count` rows; on the CPU onnxruntime reads and writes them where they are."""
-        self._rows = np.zeros((count, self.observation_size), np.float32)
+        self._rows = np.zeros((count, self.input_size), np.float32)
         self._noise = np.zeros((count, self.evaluation_samples, self.noise_size), np.float32)
         self._actions = np.zeros((count, self.action_size), np.float32)
         self._feeds = {"obs": self._rows} | ({"noise": self._noise} if self.noise_size else {})
@@ -248,7 +269,7 @@ class OnnxPolicy:
 
     def _take(self, obs: np.ndarray) -> None:
         """The observations, checked, in their buffer."""
-        size = self.observation_size
+        size = self.input_size
         if obs.dtype.kind not in "fiu":
             raise TypeError(f"obs must hold numbers, got dtype {obs.dtype}")
         if obs.ndim not in (1, 2) or obs.shape[-1] != size or not obs.size:
@@ -291,6 +312,53 @@ class OnnxPolicy:
         known = self.metadata.get("observations", [])
         names = [str(known[i]["name"]) for i in dimensions if known and known[i].get("name")]
         return f" ({', '.join(names)})" if names else ""
+
+
+class _Memory:
+    """The past that a policy sees: a row is the newest observations, then the newest actions before them."""
+
+    def __init__(self, policy: OnnxPolicy):
+        self.size, self.history, self.delay = policy.observation_size, policy.history, policy.delay
+        self.neutral = ((policy.low.astype(np.float64) + policy.high) / 2).astype(np.float32)
+        self.forget()
+
+    def forget(self) -> None:
+        self.last: np.ndarray | None = None  # the row of the last tick
+        self.action: np.ndarray | None = None  # taken in it; None where the row holds it already
+
+    def row(self, obs: np.ndarray) -> np.ndarray:
+        """The row of an observation (O,) that has come; rows (n, width) as they are."""
+        width = self.history * self.size + self.delay * len(self.neutral)
+        if obs.ndim == 2 and obs.shape[1] == width:
+            return obs
+        if obs.shape != (self.size,) or obs.dtype.kind not in "fiu":
+            raise ValueError(
+                f"obs must be one observation ({self.size},), for this policy remembers the last ticks; or rows of the "
+                f"past (n, {width}). Got shape {obs.shape}, dtype {obs.dtype}"
+            )
+        with np.errstate(over="ignore"):  # refused by the policy
+            obs = obs.astype(np.float32)
+        if self.last is None:
+            return np.concatenate([obs] * self.history + [self.neutral] * self.delay)
+        return self._next(obs, self.neutral if self.action is None else self.action)
+
+    def _next(self, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
+        assert self.last is not None
+        border = self.history * self.size
+        taken = np.concatenate([action, self.last[border:]])[: self.delay * len(self.neutral)]
+        return np.concatenate([obs, self.last[: border - self.size], taken]).astype(np.float32)
+
+    def keep(self, row: np.ndarray, action: np.ndarray) -> None:
+        """The policy has answered a row."""
+        self.last, self.action, self.told = row.copy(), action.copy(), False
+
+    def wrote(self, action: np.ndarray) -> None:
+        if self.last is None:
+            return
+        action = np.asarray(action, np.float32)
+        if self.told:  # a tick without an answer: the newest observation once more
+            self.last = self._next(self.last[: self.size], self.neutral if self.action is None else self.action)
+        self.action, self.told = action, True
 
 
 def _finite(values: np.ndarray) -> bool:
@@ -414,7 +482,7 @@ def _sizes(path: Path, metadata: dict[str, Any]) -> tuple[int, np.ndarray, np.nd
 def _check_graph(policy: OnnxPolicy) -> None:
     """Raises PolicyFileError where the graph has other inputs and outputs than the metadata say."""
     samples, actions = policy.evaluation_samples, policy.action_size
-    expected = {"obs": [policy.observation_size], "actions": [actions]}
+    expected = {"obs": [policy.input_size], "actions": [actions]}
     if policy.noise_size:
         expected["noise"] = [samples, policy.noise_size]
     try:

@@ -60,11 +60,13 @@ def replay(policy: OnnxPolicy, run: Run) -> Finding:
     """Whether the policy gives the logged actions again: the same bits, tick by tick, noise included."""
     if run.about["noise_state"] is not None:
         policy.noise_state = run.about["noise_state"]
-    rows, compared, different = run.rows[run.observed], 0, 0
-    largest = 0.0
-    for row in rows:
-        action = policy.predict(row["observation"]).astype(np.float64)
-        if np.isfinite(row["wanted"]).all():
+    compared, different, largest, remembers = 0, 0, 0.0, run.about.get("memory", False)
+    policy.reset()
+    for row, observed in zip(run.rows, run.observed):  # noqa: B905, not in Python 3.9
+        action = policy.predict(row["observation"]).astype(np.float64) if observed else None
+        if remembers:
+            policy.wrote(row["written"])
+        if action is not None and np.isfinite(row["wanted"]).all():
             compared += 1
             different += not np.array_equal(action, row["wanted"])
             largest = max(largest, float(np.abs(action - row["wanted"]).max()))
@@ -97,6 +99,10 @@ def shadow(old: Path, new: Path, run: Run) -> list[Finding]:
     answered = run.answered
     if answered.sum() < 2:
         return [Finding(True, f"the log has {int(answered.sum())} answered ticks: too few to compare anything")]
+    if before.input_size > sizes[0] or after.input_size > sizes[0]:
+        return [
+            Finding(True, "a policy with history or delay cannot be asked about single states: use replay, and diff")
+        ]
     rows = run.rows[answered]
     obs, wanted = rows["observation"].astype(np.float32), rows["wanted"]
     findings = [replay(before, run)]

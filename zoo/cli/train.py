@@ -33,6 +33,8 @@ class Train:
         population: so many independent members at once; with --sweep, so many of each combination.
         preset: the paper's settings to take, by the name of their dataset or of a variant; by default those of the
             benchmark that the data are known to be.
+        delay: ticks between an action and its effect; zoo data check estimates them.
+        history: observations that the networks see, the newest and those before it.
         settings: config fields that win over the preset: alpha=0.01 "critic_hidden=(256, 256)".
         sweep: fields with several values each, "alpha=(0.5,2.5)" "critic_lr=(1e-4,3e-4)"; a member is a combination.
         env: Gymnasium id to evaluate in; by default the dataset's.
@@ -54,6 +56,8 @@ class Train:
     seed: int = 0
     population: int | None = None
     preset: str | None = None
+    delay: int | None = None
+    history: int | None = None
     settings: Settings = ()
     sweep: Sweep = ()
     env: str | None = None
@@ -91,6 +95,11 @@ def train(command: Train) -> Path:
     choose_device(command.device)
     cls = agent_class(command.agent)
     chosen, swept = parse_settings(cls.Config, command.settings), parse_sweep(cls.Config, command.sweep)
+    for name in ("delay", "history"):
+        if getattr(command, name) is not None:
+            if name in chosen:
+                raise ValueError(f"{name} is given twice: --{name} and --set {name}")
+            chosen[name] = getattr(command, name)
     if both := sorted(chosen.keys() & swept.keys()):
         raise ValueError(f"{', '.join(both)}: --set gives one value and --sweep several; give one of the two")
     out, latest, final = command.out, command.out / "latest.zip", command.out / "final.zip"
@@ -114,7 +123,7 @@ def train(command: Train) -> Path:
         print(members_table(learner, out / "evaluations.csv"))
     else:
         logs = sorted(out.glob("logs/*/progress.csv"), key=lambda path: path.stat().st_mtime)
-        print(told(signs(learner, data, logs[-1] if logs else None)))
+        print(told(signs(learner, learner.stacked(data), logs[-1] if logs else None)))
     return learner.save(final)
 
 

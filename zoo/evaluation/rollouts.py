@@ -109,7 +109,11 @@ class Evaluator:
         Sparse rewards of an environment whose convention is known (zoo.agents.core.rewards) are told in the data's.
         """
 
+        remembers, memory = getattr(policy, "stack", None) is not None, []
+
         def predict(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
+            if remembers:
+                return recalled(policy, observations, running, memory, predict_kwargs)
             actions = policy.predict(observations[running], **predict_kwargs)
             return np.asarray(actions[0] if isinstance(actions, tuple) else actions)
 
@@ -121,11 +125,14 @@ class Evaluator:
 
         make_env is called P * episodes times. Every member has the same reset seeds.
         """
-        members = agent.population
+        members, state = agent.population, None
 
         def predict(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
+            nonlocal state
             rows = observations.reshape(members, episodes, -1)
-            actions, _ = agent.predict(rows, **predict_kwargs)  # also for episodes that are over: one product more
+            actions, state = agent.predict(
+                rows, state, **predict_kwargs
+            )  # also for episodes that are over: one product more
             return actions.reshape(members * episodes, -1)[running]
 
         seeds = [seed + i for i in range(episodes)] * members
@@ -143,6 +150,19 @@ class Evaluator:
         except BaseException:
             self.close()  # a worker may be in the middle of a step, whose answer nobody waits for now
             raise
+
+
+def recalled(
+    agent: Any, observations: np.ndarray, running: np.ndarray, memory: list[np.ndarray], predict_kwargs: dict[str, Any]
+) -> np.ndarray:
+    """The actions of an agent with a past, for the running episodes; memory: of all episodes, empty at their begin."""
+    state = tuple(part[running] for part in memory) or None
+    actions, state = agent.predict(observations[running], state, **predict_kwargs)
+    if not memory:
+        memory += [np.zeros((len(observations), *part.shape[1:]), part.dtype) for part in state]
+    for part, now in zip(memory, state, strict=True):
+        part[running] = now
+    return np.asarray(actions)
 
 
 def own_stream(policy: Any, seed: int) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from zoo.datasets.checks import TOLERANCE, Array, DatasetError, check_columns, slack
+from zoo.datasets.doctor.delay import estimate
 from zoo.datasets.doctor.recording import FLOATS, ORDER, Finding, Recording, Rows, name_rows
 from zoo.datasets.doctor.signals import SIGNALS
 from zoo.datasets.episodes import JUMP
@@ -318,6 +319,30 @@ def shifted_rewards(recording: Recording) -> Iterator[Finding]:
         )
 
 
+def delayed_actions(recording: Recording) -> Iterator[Finding]:
+    """Actions whose effect comes ticks later, see doctor/delay.py."""
+    columns = recording.columns
+    if not {"observations", "actions"} <= columns.keys():
+        return
+    obs, actions = (np.asarray(columns[key], np.float64) for key in ("observations", "actions"))
+    if obs.ndim != 2 or actions.ndim != 2 or len(obs) != len(actions):
+        return
+    episode_ids = np.append(0, np.cumsum(recording.ends[:-1]))
+    whole = np.append(episode_ids[1:] == episode_ids[:-1], False)  # rows whose successor is the next one
+    found = estimate(obs[whole], np.roll(obs, -1, 0)[whole], actions[whole], episode_ids[whole])
+    if found.ticks:
+        yield Finding(
+            "warning",
+            f"actions act {found.ticks} row{'s' * (found.ticks > 1)} late",
+            f"actions; {found}",
+            found.ticks,
+            "The state changes as the action of an earlier row says, not that of its own. Either the robot needs this "
+            "time, or the recording pairs actions with the wrong observations.",
+            f"If it is the robot, train with delay={found.ticks} (--set delay={found.ticks}); if it is the recording, "
+            "move the actions.",
+        )
+
+
 def fragments(recording: Recording) -> Iterator[Finding]:
     last = np.flatnonzero(recording.ends)
     lengths = np.diff(np.append(-1, last))
@@ -364,6 +389,7 @@ CHECKS: tuple[Callable[[Recording], Iterator[Finding]], ...] = (
     limits_as_terminals,
     many_terminals,
     shifted_rewards,
+    delayed_actions,
     reward_outliers,
     constants,
     duplicates,
