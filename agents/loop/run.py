@@ -119,14 +119,14 @@ def some_env(agent: Learner) -> Iterator[None]:
         agent._env = None
 
 
-def begin_locals(agent: Learner, total: int, log_interval: int, progress_bar: bool) -> dict[str, Any]:
+def begin_locals(agent: Learner, total: int, log_interval: int, progress_bar: bool | None) -> dict[str, Any]:
     """What SB3's callbacks look for in the loop's variables. Offline no episode ever ends."""
     envs = agent.get_env().num_envs  # type: ignore[union-attr]
     return {
         "self": agent,
         "total_timesteps": agent.num_timesteps + total,
         "log_interval": log_interval,
-        "progress_bar": progress_bar,
+        "progress_bar": bool(progress_bar),
         "tb_log_name": type(agent).__name__,
         "dones": np.zeros(envs, bool),
         "rewards": np.zeros(envs),

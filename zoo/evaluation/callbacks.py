@@ -100,8 +100,8 @@ def lost_return(curve: Sequence[Point]) -> str | None:
         return None
     certainty = f", {fall / error:.1f} standard errors" if error else ""
     return (
-        f"fine-tuning has lost return: from {first.return_mean:.1f} at step {first.timesteps:,} to {last:.1f}, the mean "
-        f"of the last {len(tail)} evaluations{certainty}. The agent from before it is the better one"
+        f"fine-tuning has lost return: from {first.return_mean:.1f} at step {first.timesteps:,} to {last:.1f}, the "
+        f"mean of the last {len(tail)} evaluations{certainty}. The agent from before it is the better one"
     )
 
 
