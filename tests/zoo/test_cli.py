@@ -249,6 +249,11 @@ def test_demo_runs_the_whole_path_resumes_and_repeats_nothing(tmp_path, monkeypa
     printed = capsys.readouterr().out
     assert "20 gradient steps to go" in printed
     assert "the exported ONNX policy, no torch" in printed
+    points = read_curve(tmp_path / "curve.csv")
+    online = [point.return_mean for point in points if point.online]
+    row = next(line for line in printed.splitlines() if line.startswith("PARS after fine-tuning"))
+    assert float(row.split()[-1]) == pytest.approx(np.mean(online[-3:]), abs=0.51)
+    assert f"evaluations offline: {points[0].return_mean:.0f}, {points[1].return_mean:.0f}\n" in printed
     assert [point.timesteps for point in read_curve(tmp_path / "curve.csv")] == [20, 40, 50, 60, 70]
     for name in ("offline.zip", "finetuned.zip", "curve.png", "deploy/policy.onnx"):
         assert (tmp_path / name).exists()

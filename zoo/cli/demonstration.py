@@ -1,6 +1,7 @@
 """The main job on real data, in minutes on two cores: offline, online, ONNX, and the policy that a robot would run."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from zoo.agents import PARS
 from zoo.cli.resuming import begin_run
 from zoo.datasets.dataset import OfflineDataset
 from zoo.datasets.load import load_dataset
-from zoo.evaluation.callbacks import Evaluation, SaveLatest, read_curve
+from zoo.evaluation.callbacks import Evaluation, Point, SaveLatest, read_curve
 from zoo.evaluation.envs import make_env
 from zoo.evaluation.plot import plot_curve
 from zoo.evaluation.rollouts import evaluate
@@ -59,7 +60,7 @@ def demonstrate(out: Path, seed: int, fresh: bool = False) -> None:
     onnx = evaluate(policy, lambda: make_env(dataset))
     picture = plot_curve(read_curve(curve), dataset.episode_returns(), out / "curve.png")
 
-    print(report(dataset.episode_returns(), offline, online, onnx, latency(policy)))
+    print(report(dataset.episode_returns(), offline, online, onnx, latency(policy), read_curve(curve)))
     print(f"files: {out / 'offline.zip'}, {out / 'finetuned.zip'}, {deploy}/, {picture}")
     print(f"took {(time.perf_counter() - started) / 60:.1f} minutes")
 
@@ -103,23 +104,39 @@ def latency(policy: OnnxPolicy, calls: int = 1000) -> np.ndarray:
     return times
 
 
-def report(data: np.ndarray, offline: np.ndarray, online: np.ndarray, onnx: np.ndarray, times: np.ndarray) -> str:
-    """The table: undiscounted returns over episodes; the three policies on the same ten reset seeds."""
+def report(
+    data: np.ndarray,
+    offline: np.ndarray,
+    online: np.ndarray,
+    onnx: np.ndarray,
+    times: np.ndarray,
+    curve: Sequence[Point],
+) -> str:
+    """The table: undiscounted returns over episodes; the three policies on the same ten reset seeds.
 
-    def row(name: str, returns: np.ndarray) -> str:
-        return f"{name:<38}{returns.mean():>9.0f}{returns.std():>9.0f}{returns.max():>9.0f}"
+    Beside the last evaluation of a phase stands the mean of its last three: one alone may be the best of a noisy curve.
+    """
+    evaluations = {phase: [point.return_mean for point in curve if point.online == phase] for phase in (False, True)}
+
+    def row(name: str, returns: np.ndarray, phase: bool | None = None) -> str:
+        tail = "" if phase is None or not evaluations[phase] else f"{np.mean(evaluations[phase][-3:]):.0f}"
+        return f"{name:<38}{returns.mean():>9.0f}{returns.std():>9.0f}{returns.max():>9.0f}{tail:>12}"
 
     difference = abs(onnx.mean() - online.mean()) / max(abs(online.mean()), 1e-9)
     return "\n".join(
         [
             "",
-            f"{'return of an episode':<38}{'mean':>9}{'std':>9}{'best':>9}",
-            "-" * 65,
+            f"{'return of an episode':<38}{'mean':>9}{'std':>9}{'best':>9}{'mean of 3':>12}",
+            "-" * 77,
             row("the data", data),
-            row("PARS after offline training", offline),
-            row("PARS after fine-tuning online", online),
+            row("PARS after offline training", offline, False),
+            row("PARS after fine-tuning online", online, True),
             row("the exported ONNX policy, no torch", onnx),
-            "-" * 65,
+            "-" * 77,
+            *(
+                f"evaluations {'online' if phase else 'offline'}: {', '.join(f'{value:.0f}' for value in returns)}"
+                for phase, returns in evaluations.items()
+            ),
             f"ONNX against the agent on the same seeds: {difference:.2%} apart",
             f"latency of one ONNX decision: {np.median(times):.3f} ms median, {np.quantile(times, 0.99):.3f} ms at p99",
             "",

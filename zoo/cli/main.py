@@ -75,5 +75,5 @@ def main() -> None:
         if os.environ.get("ZOO_TRACEBACK") or type(error) in (RuntimeError, NotImplementedError):  # ours have names
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"zoo: {type(error).__name__}: {message}", file=sys.stderr)
+        print(f"zoo: {type(error).__name__}: {' '.join(str(message).split(chr(10)))}", file=sys.stderr)
         sys.exit(1)
