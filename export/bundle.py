@@ -131,6 +131,7 @@ def card(contract: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         *table(contract["observations"]),
         "",
         "The mean and deviation by which the agent normalises them are in contract.json and inside the files.",
+        *observed_lines(contract.get("observed")),
         "",
         "## Actions",
         "",
@@ -173,6 +174,17 @@ def decision(samples: int, search_noise: float | None, generative: bool) -> str:
         else f"the actor's action and noise of {search_noise:g} half boxes"
     )
     return f"the critics' best of {samples} candidates, {around}. OnnxPolicy draws the noise; its seed is yours to set."
+
+
+def observed_lines(observed: Mapping[str, Any] | None) -> list[str]:
+    """What of the observations the policy does not see."""
+    if observed is None:
+        return []
+    lines = ["Far outside the data it was never trained: observations are clipped to `observed` of contract.json."]
+    if observed["constant"]:
+        which = ", ".join(map(str, observed["constant"]))
+        lines.append(f"**Ignored**, because they never moved in the training data: observations {which}.")
+    return ["", *lines]
 
 
 def table(entries: Sequence[Mapping[str, Any]]) -> list[str]:

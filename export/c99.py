@@ -54,6 +54,8 @@ def header(policy: Policy, about: Description, contract: dict[str, Any], golden:
     body = list(residual(trunk, constants) if isinstance(trunk, ResidualMLP) else plain(trunk, constants))
     width = max(size, *(linear.weight.shape[-1] for linear in trunk.linears))  # type: ignore[union-attr]
     tensors = {
+        "obs_low": policy.observation_low,
+        "obs_high": policy.observation_high,
         "obs_mean": policy.observation_mean,
         "obs_std": policy.observation_std,
         "center": policy.action_center,
@@ -186,7 +188,8 @@ static inline int policy_act(const float obs[POLICY_OBSERVATIONS], float actions
     (void)kept;
     for (int i = 0; i < POLICY_OBSERVATIONS; i++) {{
         if (!isfinite(obs[i])) return -1;
-        x[i] = (obs[i] - policy_obs_mean[i]) / policy_obs_std[i];
+        const float seen = fminf(fmaxf(obs[i], policy_obs_low[i]), policy_obs_high[i]);
+        x[i] = (seen - policy_obs_mean[i]) / policy_obs_std[i];
     }}
 {body}
     for (int j = 0; j < POLICY_ACTIONS; j++) {{

@@ -51,6 +51,7 @@ def whole_contract(
         **stated_of(policy, about, stated),
         **({} if about.history == 1 and about.delay == 0 else {"history": about.history, "delay": about.delay}),
         "normalizer": {"mean": mean, "std": std},
+        "observed": observed(policy),
         "evaluation_samples": samples,
         "generative": policy.generative,  # then one candidate takes noise too
         "noise_size": policy.noise_size,  # standard normal numbers that one candidate is made of
@@ -59,10 +60,20 @@ def whole_contract(
     }
 
 
+def observed(policy: Policy) -> dict[str, Any] | None:
+    """What the networks see at most, and the dimensions that they do not see; None for policies without limits."""
+    if not policy.limited:
+        return None
+    low, high = (tensor.float().tolist() for tensor in (policy.observation_low, policy.observation_high))
+    return {"low": low, "high": high, "constant": policy.constant}
+
+
 def weights_sha256(policy: Policy) -> str:
     """Of every parameter and buffer, by name: what tells two policies of the same settings apart."""
     digest = hashlib.sha256()
     for name, tensor in sorted(policy.state_dict().items()):
+        if name in ("observation_low", "observation_high") and not policy.limited:
+            continue  # earlier versions had none: their bundles keep their hash
         values = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{name} {values.dtype} {values.shape}\n".encode() + values.tobytes())
     return digest.hexdigest()

@@ -9,9 +9,12 @@ from zoo.policies.actor import Actor
 from zoo.policies.critic import Critic, minimum
 from zoo.policies.generative import GenerativeActor
 
+UNBOUNDED = 3.0e38  # a limit that no float32 sensor reaches, and a number that every file format knows
+MARGIN = 1.0  # observations are clipped to the data's range, widened on each side by so many times its width
+
 
 class Policy(nn.Module):
-    """Normaliser -> actor -> evaluation sampling -> action scaling.
+    """Limits -> normaliser -> actor -> evaluation sampling -> action scaling.
 
     Observations enter in the units of the environment, (..., B, O), and actions leave in them, (..., B, A), inside the
     box. The statistics and the box are buffers, so they are in every checkpoint and inside every exported graph.
@@ -19,10 +22,16 @@ class Policy(nn.Module):
     actor: a module of policies/actor.py, whose noise has the size of an action, or a GenerativeActor, which says what
         noise makes an action of it.
     critic: scores the candidates of evaluation sampling.
+
     aggregate: (..., E, B) -> (..., B), the ensemble's one opinion.
     low, high: (A,), the action box.
+
+    What the networks see stays near the data, see limit_observations: far outside they were never trained. A dimension
+    that never moved in the data has weights that were never trained either; it is held at its constant.
     """
 
+    observation_low: Tensor
+    observation_high: Tensor
     observation_mean: Tensor
     observation_std: Tensor
     action_center: Tensor
@@ -43,6 +52,8 @@ class Policy(nn.Module):
         self.actor = actor
         self.critic = critic
         self.aggregate = aggregate
+        self.register_buffer("observation_low", torch.full((observation_size,), -UNBOUNDED))
+        self.register_buffer("observation_high", torch.full((observation_size,), UNBOUNDED))
         self.register_buffer("observation_mean", torch.zeros(observation_size))
         self.register_buffer("observation_std", torch.ones(observation_size))
         self.register_buffer("action_center", (low + high) / 2)
@@ -64,8 +75,26 @@ class Policy(nn.Module):
     def has_critics(self) -> bool:
         return self.critic.members > 0
 
+    def limit_observations(self, low: Tensor, high: Tensor) -> None:
+        """From now on observations are clipped to [low, high] (O,), the data's range, widened by MARGIN of its width."""
+        margin = MARGIN * (high - low)
+        self.observation_low.copy_((low - margin).clamp(-UNBOUNDED, UNBOUNDED))
+        self.observation_high.copy_((high + margin).clamp(-UNBOUNDED, UNBOUNDED))
+
+    @property
+    def limited(self) -> bool:
+        """Whether limits are set; policies of earlier versions have none."""
+        return bool((self.observation_low > -UNBOUNDED).any() or (self.observation_high < UNBOUNDED).any())
+
+    @property
+    def constant(self) -> list[int]:
+        """Indices of the dimensions that never moved in the data and are held at their constant."""
+        return torch.nonzero(self.observation_low == self.observation_high).flatten().tolist()
+
     def normalize_observations(self, observations: Tensor) -> Tensor:
-        return (observations - self.observation_mean) / self.observation_std
+        """Within the limits, then by mean and deviation."""
+        seen = torch.minimum(torch.maximum(observations, self.observation_low), self.observation_high)
+        return (seen - self.observation_mean) / self.observation_std
 
     def normalize_actions(self, actions: Tensor) -> Tensor:
         """From the box to [-1, 1]."""

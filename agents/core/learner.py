@@ -25,7 +25,7 @@ from zoo.agents.core.observed import actor_columns
 from zoo.agents.core.optim import Adam
 from zoo.agents.core.presets import Preset, choose_preset
 from zoo.agents.core.replay import Layout, Table, starting_rows
-from zoo.agents.core.spec import Dataset, DataSpec
+from zoo.agents.core.spec import Dataset, DataSpec, observed_range
 from zoo.agents.core.stack import Stack, StackedDataset, stacked_columns
 from zoo.agents.core.vector import vectorize
 from zoo.agents.core.window import Packed, table_of
@@ -138,8 +138,11 @@ class Learner(nn.Module):
         if self.sight is not None:
             limit_sight(self, stacked_columns(self.spec, self.sight))
         self.residual = [module for module in self.modules() if isinstance(module, ResidualMLP)]
-        if not isinstance(dataset, DataSpec) and self.config.normalize_observations:
-            self._fit_normalizer(self.stacked(dataset).column("observations"))
+        if not isinstance(dataset, DataSpec):
+            seen = self.stacked(dataset)
+            self._limit_observations(seen)
+            if self.config.normalize_observations:
+                self._fit_normalizer(seen.column("observations"))
         if env is not None:
             self.set_env(env)
 
@@ -337,6 +340,18 @@ class Learner(nn.Module):
 
     def _rows(self, table: Table, size: int) -> Tensor:
         return table.gather(self.batches.indices("batch", (*self.lead, size), table.size))
+
+    def _limit_observations(self, dataset: Dataset) -> None:
+        """Tells the policy the range of the data, and the user what it will ignore."""
+        known = self.spec.observation_low, self.spec.observation_high
+        low, high = known if known[0] else observed_range(dataset)
+        self.policy.limit_observations(torch.tensor(low), torch.tensor(high))
+        if constant := self.policy.constant:
+            warnings.warn(
+                f"{self.spec.name}: observations {', '.join(map(str, constant))} never change. The policy ignores what "
+                "they read later: nothing could be learned about it",
+                stacklevel=3,
+            )
 
     def _fit_normalizer(self, observations: np.ndarray) -> None:
         """Mean and std of the dataset, std + 1e-3, in float64 and by chunks, for data larger than memory."""

@@ -32,6 +32,7 @@ LearnerType = TypeVar("LearnerType", bound=Learner)
 
 LATER = {"predicting"}  # streams that older checkpoints do not have
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+LIMITS = ("policy.observation_low", "policy.observation_high")  # earlier versions had no limits: a new agent's stand in
 EXTRA = "_extra_state"  # where torch's state_dict keeps what get_extra_state returns
 
 
@@ -59,6 +60,9 @@ def agent_tensors(agent: Learner) -> Tensors:
 
 def load_agent_tensors(agent: Learner, tensors: Tensors, path: str | os.PathLike = "checkpoint") -> None:
     """The inverse of agent_tensors. Raises CheckpointError where names or shapes do not fit."""
+    state = tensors.get("state", {})
+    missing = {name: value for name, value in agent.state_dict().items() if name in LIMITS and name not in state}
+    tensors = {**tensors, "state": state | missing}
     for group, expected in expected_tensors(agent, tensors).items():
         check_tensors(path, f"{group}.safetensors", tensors.get(group, {}), expected)
     extra = {name: value for name, value in agent.state_dict().items() if name.endswith(EXTRA)}

@@ -23,7 +23,8 @@ SMALL = ["--set", "actor_hidden=(4,)", "critic_hidden=(4,)", "batch_size=4"]
 WORKS: dict[str, list[str]] = {
     "demo": [],
     "train": ["TD3BC", "{}/data.npz", "--out", "{}/run", "--steps", "2", "--device", "cpu", *SMALL],
-    "finetune": ["{}/agent.zip", "--out", "{}/online", "--steps", "2", "--env", ENV, "--dataset", "{}/toy.hdf5"],
+    "finetune": ["{}/agent.zip", "--out", "{}/online", "--steps", "2", "--env", ENV, "--dataset", "{}/toy.hdf5"]
+    + ["--workers", "1"],
     "evaluate": ["{}/agent.zip", "--env", ENV, "--episodes", "1", "--workers", "1"],
     "export": ["{}/agent.zip", "{}/deploy"],
     "precision": ["{}/deploy", "--dataset", "{}/toy.hdf5", "--episodes", "0"],

@@ -262,7 +262,10 @@ def duplicates(recording: Recording) -> Iterator[Finding]:
 
 def constants(recording: Recording) -> Iterator[Finding]:
     for key, meaning in (
-        ("observations", "A dead sensor, or one that belongs to another task: the agent learns nothing from it."),
+        (
+            "observations",
+            "A dead sensor, or another task's: the policy will ignore it, whatever it reads later.",
+        ),
         ("actions", "The motor never moved: what it does is unknown, and the agent may use it all the same."),
     ):
         column = recording.columns[key]
