@@ -11,7 +11,7 @@ from gymnasium.wrappers.vector import NormalizeReward as NormalizeRewards
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
-from tests.support.data import ACT, LENGTH, LOW, OBS, ToyEnv, diverge_, prepared, toy_dataset
+from tests.support.data import ACT, LENGTH, LOW, OBS, ToyEnv, diverge_, prepared, tiny, toy_dataset
 from zoo.agents import AGENTS, TD3BC
 from zoo.agents.core.finite import NotFiniteError
 
@@ -230,3 +230,15 @@ def test_observations_far_outside_the_data_are_told_of_once_with_their_dimension
         warnings.simplefilter("error")
         agent.finetune_online(ToyEnv(), 3 * LENGTH, dataset=data)
     assert len(agent.spec.action_low) == ACT
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_predict_takes_and_gives_is_the_callers(dtype):
+    agent = tiny(TD3BC)
+    obs = np.ones((4, OBS), dtype)
+    first, _ = agent.predict(obs)
+    assert (obs == 1.0).all()
+    kept = first.copy()
+    first[:] = 99.0  # which may be written into
+    obs[:] = 1.0
+    np.testing.assert_array_equal(agent.predict(obs)[0], kept)
