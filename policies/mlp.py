@@ -11,9 +11,21 @@ from torch import Tensor, nn
 
 Norm = Literal["none", "before", "after"]
 Activation = Literal["relu", "mish", "gelu", "silu", "elu", "tanh", "sigmoid", "none"]
+
+
+def mish(x: Tensor) -> Tensor:
+    """x tanh(log(1 + e^x))."""
+    if not torch.compiler.is_exporting():
+        return nn.functional.mish(x)
+    # onnxruntime has no kernel of the whole on a CPU, and warns of it at every start. The same, with one exponential:
+    e = torch.exp(x.clamp(max=20.0))
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
-    "mish": nn.functional.mish,
+    "mish": mish,
     "gelu": partial(nn.functional.gelu, approximate="tanh"),  # JAX's own
     "silu": nn.functional.silu,
     "elu": nn.functional.elu,

@@ -25,7 +25,8 @@ OWN = {
     "AWAC": {"temperature": 0.05},  # of rewards up to 1
     "ASAC": {"temperature": 0.05},
     "IQL": {"temperature": 0.05, "tau": 0.5, "orthogonal": False},  # zero biases are dead at an observation of zeros
-    "FQL": {"alpha": 0.1, "normalize_q": True},  # the data's actions are uniform here, and it would keep to them
+    # The data's actions are uniform here, and it keeps to them: the critics choose among its draws.
+    "FQL": {"alpha": 1.0, "normalize_q": True, "evaluation_samples": 50},
     "ReBRAC": {"normalize_observations": True},
 }
 HERE, THERE = np.zeros(OBS), np.ones(OBS)

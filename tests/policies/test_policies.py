@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zoo.policies import MLP, Critic, DeterministicActor, GaussianActor, Policy, TanhNormal, Value, final_uniform_
-from zoo.policies.mlp import Linear
+from zoo.policies.mlp import Linear, mish
 
 P, E, B, O, A = 3, 4, 5, 3, 2  # noqa: E741
 HIDDEN = (6, 7)
@@ -276,3 +276,10 @@ def test_search_of_a_population_is_that_of_its_members():
 def test_evaluate_takes_actions_in_the_units_of_the_environment():
     # (1, 0.125) is (1, -0.5) in [-1, 1]: distance 1 + 0.5 to the favourite (0, 0).
     assert policy((0.0, 0.0)).evaluate(torch.zeros(1, O), torch.tensor([[1.0, 0.125]])).tolist() == [-1.5]
+
+
+def test_the_exported_form_of_mish_is_mish(monkeypatch):
+    x = torch.linspace(-200.0, 200.0, 4001)
+    expected = torch.nn.functional.mish(x.double())
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(mish(x).double(), expected, rtol=0.0, atol=1e-6)
