@@ -26,7 +26,7 @@ OWN = {
     "ASAC": {"temperature": 0.05},
     "IQL": {"temperature": 0.05, "tau": 0.5, "orthogonal": False},  # zero biases are dead at an observation of zeros
     # The data's actions are uniform here, and it keeps to them: the critics choose among its draws.
-    "FQL": {"alpha": 1.0, "normalize_q": True, "evaluation_samples": 50},
+    "FQL": {"evaluation_samples": 50},
     "ReBRAC": {"normalize_observations": True},
 }
 HERE, THERE = np.zeros(OBS), np.ones(OBS)

@@ -182,6 +182,8 @@ class Echo(nn.Module):
 class Likes(nn.Module):
     """Two critics: each dislikes the distance to an action of its own, in [-1, 1]."""
 
+    several = Critic.several
+
     def __init__(self, *favourites):
         super().__init__()
         self.favourites = torch.tensor(favourites)  # (E, A)
