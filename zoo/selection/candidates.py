@@ -32,7 +32,7 @@ class Candidate:
         """Its critics' one opinion, (N,), in the units of the data's rewards."""
         policy, kind = self.agent.policy, {"dtype": self.agent.dtype, "device": self.agent.device}
         values = [
-            policy.evaluate(torch.as_tensor(obs, **kind), torch.as_tensor(action, **kind)).double().cpu().numpy()
+            policy.evaluate(torch.tensor(obs, **kind), torch.tensor(action, **kind)).double().cpu().numpy()
             for obs, action in zip(pieces(observations), pieces(actions), strict=True)
         ]
         scale, shift = self.reward_units()
