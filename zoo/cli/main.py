@@ -18,6 +18,7 @@ from zoo.cli.evaluate import Evaluate
 from zoo.cli.export import Export
 from zoo.cli.finetune import Finetune
 from zoo.cli.precision import Precision
+from zoo.cli.report import Report
 from zoo.cli.select import Select
 from zoo.cli.study import app as study
 from zoo.cli.train import Train
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": Evaluate,
     "export": Export,
     "precision": Precision,
+    "report": Report,
     "select": Select,
 }
 app = tyro.extras.SubcommandApp()
