@@ -1,27 +1,24 @@
 """The report of one training: what it was, how it did, what it does on the data, and what to be careful about."""
 
 import csv
-import io
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.agents import Agent, load
 from zoo.datasets.reopen import reopen
 from zoo.evaluation.callbacks import Point, read_curve
-from zoo.evaluation.envs import make_env
 from zoo.reports import charts
 from zoo.reports.page import Page, image, svg
 from zoo.selection.candidates import Candidate
 from zoo.selection.trouble import signs
 
 ROWS = 5_000  # of the data that distributions are made of
-FRAMES, EVERY, WIDE = 150, 2, 320  # of the video: pictures, steps between them, pixels
-PER_SECOND = 25
+LONGEST = 180  # seconds that a video may take
 
 
 def run_report(folder: Path, other: str | None = None) -> Page:
@@ -44,7 +41,7 @@ def run_report(folder: Path, other: str | None = None) -> Page:
     warn(page, agent, dataset, log)
     losses(page, log)
     distributions(page, agent, dataset)
-    video(page, agent)
+    video(page, agent, checkpoint)
     bundle(page, agent)
     settings(page, agent)
     return page
@@ -127,44 +124,24 @@ def names_of(dataset: Any, size: int) -> list[str]:
     return [known[i] if i < len(known) and known[i] else f"action {i}" for i in range(size)]
 
 
-def video(page: Page, agent: Agent) -> None:
+def video(page: Page, agent: Agent, checkpoint: Path) -> None:
     """Some seconds of an episode, where the environment is installed and the machine can draw without a screen."""
     page.heading("An episode")
     if agent.spec.env_id is None:
         page.text("The data name no environment.", "faint")
         return
-    try:
-        frames = list(record(agent))
-        content = animation(frames)
-    except Exception as error:  # drawing fails in as many ways as there are drivers
-        page.text(f"No video: {agent.spec.env_id} could not be drawn here ({type(error).__name__}: {error}).", "faint")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "episode.webp"
+        # In a process of its own: a driver that cannot draw may take its process with it.
+        command = [sys.executable, "-m", "zoo.reports.video", str(checkpoint), str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+        content = out.read_bytes() if out.is_file() else None
+    if content is None:
+        why = (done.stderr.strip().splitlines() or ["the process ended without a word"])[-1]
+        page.text(f"No video: {agent.spec.env_id} could not be drawn here ({why}).", "faint")
         return
     words = f"{type(agent).__name__} in {agent.spec.env_id}"
-    page.figure(image(content, "webp", words), f"{words}, reset seed 100, the first {len(frames) * EVERY} steps")
-
-
-def record(agent: Agent) -> Iterator[NDArray[np.uint8]]:
-    env = make_env(agent.spec, render_mode="rgb_array", width=WIDE, height=WIDE * 3 // 4)
-    try:
-        obs, _ = env.reset(seed=100)
-        for step in range(FRAMES * EVERY):
-            if step % EVERY == 0:
-                yield np.asarray(env.render())
-            obs, _, terminated, truncated, _ = env.step(agent.predict(obs)[0])
-            if terminated or truncated:
-                return
-    finally:
-        env.close()
-
-
-def animation(frames: list[NDArray[np.uint8]]) -> bytes:
-    from PIL import Image  # an extra
-
-    pictures = [Image.fromarray(frame) for frame in frames]
-    file = io.BytesIO()
-    duration = round(1000 / PER_SECOND)
-    pictures[0].save(file, "webp", save_all=True, append_images=pictures[1:], duration=duration, loop=0, quality=60)
-    return file.getvalue()
+    page.figure(image(content, "webp", words), f"{words}, the beginning of the episode of reset seed 100")
 
 
 def bundle(page: Page, agent: Agent) -> None:
