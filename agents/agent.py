@@ -190,6 +190,15 @@ class Agent(Learner):
 
         return write_c(shipped(self), describe(self), directory)
 
+    def write_leapp(self, directory: str | os.PathLike) -> Path:
+        """Adds policy.yaml, which NVIDIA's LEAPP reads, to the bundle of export_onnx. Returns its path.
+
+        See zoo.export.leapp.write_leapp.
+        """
+        from zoo.export.leapp import write_leapp
+
+        return write_leapp(directory)
+
     def write_guard(
         self, dataset: Dataset, directory: str | os.PathLike, quantile: float = 0.999, rows: int = 100_000
     ) -> Path:

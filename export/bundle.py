@@ -15,7 +15,7 @@ from zoo.export.files import Lock, whole_folder, written_through
 CONTRACT = "contract.json"
 CARD = "CARD.md"  # without a hash: people may add to it
 GRAPHS = ("actor.onnx", "critic.onnx", "policy.onnx", "golden.npz", "report.json")
-ADDED = ("disagreement.onnx", "policy.h", "fp16/policy.onnx", "int8/policy.onnx")  # later
+ADDED = ("disagreement.onnx", "policy.h", "policy.yaml", "fp16/policy.onnx", "int8/policy.onnx")  # later
 
 
 def add_contract(

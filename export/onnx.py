@@ -37,6 +37,7 @@ try:
 
     from zoo.export.bundle import add_contract, golden_file, place
     from zoo.export.contract import Stated, whole_contract
+    from zoo.export.leapp import dialect
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(f"export needs {missing.name}: pip install 'offline-agent-zoo[export]'") from missing
 
@@ -115,7 +116,7 @@ def export_onnx(
     for name, graph in graphs.items():
         model = cut(traced, graph, golden)
         helper.set_model_props(
-            model, {"zoo": json.dumps(stated | describe_graph(name, graph, samples), allow_nan=False)}
+            model, {"zoo": json.dumps(stated | describe_graph(name, graph, samples), allow_nan=False)} | dialect(stated)
         )
         onnx.checker.check_model(model)
         files[f"{name}.onnx"] = model.SerializeToString()

@@ -5,6 +5,7 @@ info    what the contract says, for people.
 bench   latency of OnnxPolicy beside onnxruntime's bare session.run.
 diff    what changed from one bundle to another; exit status 1 where the change could hurt a robot.
 replay  a bundle on a log of its own; exit status 1 where its actions are not the same bits again.
+watch   what a log shows: as text, as a page (--html), or served to this computer alone (--serve).
 shadow  what a new bundle would have done on an old one's log; exit status 1 where it looks like a mistake.
 
 Exit status 2: nothing could be said, the message tells why. Needs numpy and onnxruntime.
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import watch
 from .inspection import Finding, bench, diff, info, verify
 from .runlog import LogError, Run, read_log
 from .runtime import OnnxPolicy
@@ -42,6 +44,20 @@ def run_of(path: Path, number: int) -> Run:
     return log.runs[number]
 
 
+def show(path: Path, ticks: int | None, page_path: Path | None, port: int | None) -> int:
+    """The watch command."""
+    if ticks is not None and ticks < 1:
+        raise ValueError(f"--ticks must be at least 1, got {ticks}")
+    if port is not None:
+        watch.serve(path, port, ticks)
+    elif page_path is not None:
+        page_path.write_text(watch.page(read_log(path), ticks), encoding="utf-8")
+        print(f"wrote {page_path}")
+    else:
+        print(watch.text(read_log(path), ticks))
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Ends by SystemExit with the status of the docstring above."""
     parser = argparse.ArgumentParser(
@@ -59,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = commands.add_parser("diff")
     command.add_argument("first", type=Path)
     command.add_argument("second", type=Path)
+    command = commands.add_parser("watch")
+    command.add_argument("log", type=Path)
+    command.add_argument("--ticks", type=int, help="only so many of the last run's last ticks")
+    command.add_argument("--html", type=Path, help="write a static page there")
+    command.add_argument("--serve", type=int, metavar="PORT", help="show the page on 127.0.0.1; 0 takes a free port")
     command = commands.add_parser("replay")
     command.add_argument("directory", type=Path)
     command = commands.add_parser("shadow")
@@ -74,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif given.command == "diff":
             findings = diff(given.first, given.second)
             status = report(findings, "changes that could hurt a robot", "no change that could hurt a robot")
+        elif given.command == "watch":
+            status = show(given.log, given.ticks, given.html, given.serve)
         elif given.command == "replay":
             findings = [replay(OnnxPolicy(given.directory, providers="cpu"), run_of(given.log, given.run))]
             status = report(findings, "replays that are not the log's", "replayed")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -21,6 +22,7 @@ class Export:
         contract: TOML file with the robot's names, units, ranges and control rate; docs/contract.md explains it.
         guard: share of the data's own actions that a guard lets pass, such as 0.999; docs/control.md explains it.
         dataset: for the guard's threshold; by default the one of the training.
+        also: leapp adds policy.yaml, for tools that deploy LEAPP graphs.
         c: add policy.h, the actor as one C99 header without dependencies, its golden test inside.
         overwrite: replace the bundle that is there, as one folder.
     """
@@ -31,6 +33,7 @@ class Export:
     contract: Path | None = None
     guard: float | None = None
     dataset: str | None = None
+    also: tuple[Literal["leapp"], ...] = ()
     c: bool = False
     overwrite: bool = False
 
@@ -65,6 +68,8 @@ def export_report(command: Export) -> str:
             f"disagreement.onnx: threshold {calibration['threshold']:.4g}, median {calibration['median']:.4g} on "
             f"{calibration['rows']:,} rows; it refuses the actor in {calibration['policy_alarms']:.2%} of their states"
         )
+    if "leapp" in command.also:
+        lines.append(f"{agent.write_leapp(folder).name}: a LEAPP graph of one node, actor.onnx")
     if command.c:
         header = agent.write_c(folder)
         lines.append(f"{header.name}: {header.stat().st_size:,} bytes; cc -std=c99 -O2 -DPOLICY_MAIN -x c {header} -lm")
