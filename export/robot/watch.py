@@ -90,7 +90,7 @@ def _curve(title: str, values: np.ndarray, lines: list[float]) -> str:
     def y(value: float) -> float:
         return HEIGHT - 4 - (value - low) / span * (HEIGHT - 8)
 
-    pieces = [piece for piece in np.array_split(np.arange(len(values)), min(POINTS, len(values)))]
+    pieces = np.array_split(np.arange(len(values)), min(POINTS, len(values)))
     marks = []
     for i, piece in enumerate(pieces):
         inside = values[piece][finite[piece]]
@@ -107,7 +107,7 @@ def _curve(title: str, values: np.ndarray, lines: list[float]) -> str:
 
 
 def serve(path: Path, port: int, ticks: int | None, told: Callable[[str], None] = print) -> None:
-    """The page on this computer's own address alone, read anew for every visit, until Ctrl-C. port 0: any that is free."""
+    """The page on this computer's own address alone, read anew for every visit, until Ctrl-C. port 0: a free one."""
     handler = partial(_Handler, path, ticks)
     with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         told(f"http://127.0.0.1:{server.server_address[1]}/ shows {path}; Ctrl-C ends it")
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.log_path, self.ticks = path, ticks
         super().__init__(*given)  # type: ignore[arg-type]
 
-    def do_GET(self) -> None:  # noqa: N802, the name is the library's
+    def do_GET(self) -> None:
         if self.path != "/":
             self.send_error(404)
             return
