@@ -62,14 +62,16 @@ def load(path: str | os.PathLike, device: str | torch.device = "auto", classes: 
     """
     config = read_checkpoint(path)[0]
     name = config["class"]
-    ours = AGENTS if str(config.get("module", OURS)).startswith(OURS) else {}  # a user's class may have the same name
-    known = ours | {cls.__name__: cls for cls in classes}
+    of_ours = str(config.get("module", OURS)).startswith(OURS)  # a user's class may have the same name
+    entered = {key: cls for key, cls in AGENTS.items() if cls.__module__.startswith(OURS) == of_ours}
+    known = entered | {cls.__name__: cls for cls in classes}
     if name in known:
         return known[name].load(path, device=device)
     kin = f", a subclass of {config['paper']}" if config.get("paper", name) != name else ""
     raise CheckpointError(
         f"{path} holds a {name}{kin}, which is not one of this version's agents, {', '.join(AGENTS)}. If the class is "
-        f"yours, name it: zoo.load(path, classes=[{name}]), or {name}.load(path)"
+        f"yours, name it: zoo.load(path, classes=[{name}]), or {name}.load(path); on the "
+        "command line --import its module"
     )
 
 

@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import gymnasium as gym
 import numpy as np
@@ -26,6 +26,13 @@ class Agent(Learner):
     """An offline-RL agent, as a user calls it. Learner has the arguments and what papers define."""
 
     # Learning -------------------------------------------------------------------------------------------------------
+
+    def learn(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Stable-Baselines3's name. Raises TypeError that says what to call here."""
+        raise TypeError(
+            f"{type(self).__name__} learns in two ways: learn_offline(dataset, total_timesteps) from data, and "
+            "finetune_online(env, total_timesteps, dataset=dataset) in an environment"
+        )
 
     def learn_offline(
         self,

@@ -76,7 +76,7 @@ class Policy(nn.Module):
         return self.critic.members > 0
 
     def limit_observations(self, low: Tensor, high: Tensor) -> None:
-        """From now on observations are clipped to [low, high] (O,), the data's range, widened by MARGIN of its width."""
+        """Clips observations to [low, high] (O,), the data's range, widened by MARGIN of its width on each side."""
         margin = MARGIN * (high - low)
         self.observation_low.copy_((low - margin).clamp(-UNBOUNDED, UNBOUNDED))
         self.observation_high.copy_((high + margin).clamp(-UNBOUNDED, UNBOUNDED))

@@ -4,6 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -49,11 +50,22 @@ def paper(cls: type) -> type:
     return next((base for base in cls.__mro__ if base.__module__.startswith(OURS)), cls)
 
 
+def check_data(name: str, dataset: Any) -> None:
+    """Raises TypeError that says what to write for what stands in the dataset's place in other libraries."""
+    if isinstance(dataset, str | Path):
+        raise TypeError(
+            f"{name} learns from data and takes a dataset first: {name}(zoo.load_dataset({str(dataset)!r})), where "
+            f"that names one. Policies have no name here, and an environment comes second: {name}(dataset, env)"
+        )
+    if isinstance(dataset, gym.Env | VecEnv | VectorEnv):
+        raise TypeError(f"{name} takes a dataset first and the environment second: {name}(dataset, env)")
+
+
 class Learner(nn.Module):
     """State, batches, and the pieces of an update. A paper defines Config, build, gradient_step and explore.
 
     dataset: what it will learn from; gives the spaces, the normaliser's statistics and the name of the preset.
-    env: for fine-tuning, may come later. seed: of weights, batches, draws and environment.
+    env: for fine-tuning, may come later. seed: of weights, batches, draws and environment; None draws one.
     population: train so many independent members at once; None is one ordinary agent, without a population axis.
     device: "auto" takes the GPU if there is one. precision: "fp32", or "bf16" matrix products where the CPU has them.
     verbose: 1 prints the log. tensorboard_log: folder for TensorBoard and CSV files.
@@ -77,7 +89,7 @@ class Learner(nn.Module):
         dataset: Dataset | DataSpec,
         env: gym.Env | VecEnv | VectorEnv | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         population: int | None = None,
         device: str | torch.device = "auto",
         dtype: torch.dtype = torch.float32,
@@ -89,6 +101,7 @@ class Learner(nn.Module):
         **settings: Any,
     ):
         super().__init__()
+        check_data(type(self).__name__, dataset)
         self.spec = dataset if isinstance(dataset, DataSpec) else DataSpec.of(dataset)
         loading = isinstance(dataset, DataSpec) and preset is None  # a checkpoint has its whole config
         known = Preset(None, {}, ()) if loading else choose_preset(paper(type(self)).__name__, self.spec, preset)
@@ -96,7 +109,7 @@ class Learner(nn.Module):
         self.config.check_population(population)
         self.spec = self.spec.stacked(self.config.history, self.config.delay)
         self.stack = Stack.of(self.spec)  # None: the newest observation is all that is seen
-        self.seed = int(seed)
+        self.seed = seed = int(np.random.default_rng().integers(2**31)) if seed is None else int(seed)
         self.population = population
         self.lead = () if population is None else (population,)
         self.device = compute.choose_device(device)

@@ -138,6 +138,11 @@ class DataSpec:
 
     def check_env(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Raises ValueError where an environment is not the one that the data describe."""
+        if not isinstance(observation_space, spaces.Box):
+            raise ValueError(
+                f"observations are {observation_space}, the agent takes vectors {self.observation_space.shape}: wrap "
+                "the environment in gymnasium.wrappers.FlattenObservation"
+            )
         if observation_space.shape != self.observation_space.shape:
             raise ValueError(
                 f"observations have shape {observation_space.shape}, the agent was built for "

@@ -17,15 +17,26 @@ from zoo.cli import data as data_commands
 from zoo.cli import main as cli
 
 ENV = "ArgumentsToy-v0"
-TOY = "{}/toy.hdf5"
+TOY = ["--dataset", "{}/toy.hdf5"]
 SMALL = ["--set", "actor_hidden=(4,)", "critic_hidden=(4,)", "batch_size=4"]
 # A command that works within a second, "{}" being the folder of the test. Those without one would take long: they are
 # only given what is wrong.
 WORKS: dict[str, list[str]] = {
     "demo": [],
     "train": ["TD3BC", "{}/data.npz", "--out", "{}/run", "--steps", "2", "--device", "cpu", *SMALL],
-    "finetune": ["{}/agent.zip", "--out", "{}/online", "--steps", "2", "--env", ENV, "--workers", "1", "--dataset", TOY],
-    + ["--workers", "1"],
+    "finetune": [
+        "{}/agent.zip",
+        "--out",
+        "{}/online",
+        "--steps",
+        "2",
+        "--env",
+        ENV,
+        "--workers",
+        "1",
+        "--dataset",
+        TOY,
+    ],
     "evaluate": ["{}/agent.zip", "--env", ENV, "--episodes", "1", "--workers", "1"],
     "export": ["{}/agent.zip", "{}/deploy"],
     "precision": ["{}/deploy", "--dataset", "{}/toy.hdf5", "--episodes", "0"],

@@ -58,7 +58,10 @@ def demonstrate(out: Path, seed: int, fresh: bool = False) -> None:
     deploy = agent.export_onnx(out / "deploy")
     policy = OnnxPolicy(deploy / "policy.onnx")
     onnx = evaluate(policy, lambda: make_env(dataset))
-    picture = plot_curve(read_curve(curve), dataset.episode_returns(), out / "curve.png")
+    try:
+        picture = str(plot_curve(read_curve(curve), dataset.episode_returns(), out / "curve.png"))
+    except ImportError:
+        picture = "no picture, for which matplotlib is not installed"
 
     print(report(dataset.episode_returns(), offline, online, onnx, latency(policy), read_curve(curve)))
     print(f"files: {out / 'offline.zip'}, {out / 'finetuned.zip'}, {deploy}/, {picture}")

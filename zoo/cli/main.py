@@ -12,6 +12,7 @@ from typing import Any
 
 import tyro
 
+from zoo.cli.custom import import_modules, take_imports
 from zoo.cli.data import app as data
 from zoo.cli.demo import Demo
 from zoo.cli.evaluate import Evaluate
@@ -34,6 +35,20 @@ COMMANDS: dict[str, Any] = {
     "report": Report,
     "select": Select,
 }
+# Modules that an installation may lack, and the extra that has them.
+EXTRAS = {
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "tensorboard": "log",
+    "matplotlib": "plot",
+    "mujoco": "mujoco",
+    "minari": "minari",
+    "ogbench": "ogbench",
+    "gymnasium_robotics": "robotics",
+    "dm_control": "mood",
+    "shimmy": "mood",
+}
 app = tyro.extras.SubcommandApp()
 for _name, _command in COMMANDS.items():
     app.command(_command, name=_name)
@@ -41,11 +56,17 @@ app.command(data, name="data")
 app.command(study, name="study")
 
 
+DESCRIPTION = (
+    "Offline reinforcement learning: from logs to a robot's policy. Every command takes --import MODULE for agents and "
+    "environments of your own, also from the current folder."
+)
+
+
 def parse() -> Any:
     """The command that was typed. A mistake ends in one line: the box that tyro draws around it, without the box."""
     with redirect_stderr(StringIO()):
         try:
-            return app.cli(prog="zoo", description="Offline reinforcement learning: from logs to a robot's policy.")
+            return app.cli(prog="zoo", description=DESCRIPTION)
         except SystemExit as stop:
             if not stop.code:  # --help
                 raise
@@ -64,8 +85,11 @@ def main() -> None:
     try:
         if "" in sys.argv[1:]:
             raise ValueError(f"argument {sys.argv.index('', 1)} is empty: a variable of the shell without a value?")
+        sys.argv[1:], modules = take_imports(sys.argv[1:])
         command = parse()
         with handled(at_once):
+            if modules:
+                import_modules(modules)
             command.run()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
@@ -77,5 +101,7 @@ def main() -> None:
         if os.environ.get("ZOO_TRACEBACK") or type(error) in (RuntimeError, NotImplementedError):  # ours have names
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        if isinstance(error, ImportError) and (extra := EXTRAS.get((error.name or "").partition(".")[0])):
+            message = f"{message}. It comes with pip install 'offline-agent-zoo[{extra}]'"
         print(f"zoo: {type(error).__name__}: {' '.join(str(message).split(chr(10)))}", file=sys.stderr)
         sys.exit(1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -21,6 +23,7 @@ from zoo.datasets.readers.minari import in_order_of_keys
 OURS = ("zoo.collecting.mazes", "zoo.collecting.mood.rewards", "zoo.evaluation.d4rl_envs")
 SAFE = (*OURS, "gymnasium_robotics", "ogbench", "shimmy")  # a file may name them: importing them only makes ids known
 RENAMED = {"zoo.mazes": "zoo.collecting.mazes", "zoo.mood_rewards": "zoo.collecting.mood.rewards"}  # in older files
+IMPORTS = "ZOO_IMPORT"  # variable with the modules of zoo --import, for worker processes
 D4RL_KWARGS: dict[str | None, dict[str, Any]] = {
     "ant": {"use_contact_forces": True}  # D4RL's ant observes them: 111 numbers, Gymnasium's default 27
 }
@@ -52,6 +55,8 @@ def make_env(
     Raises ValueError when no environment is known, the id does not exist or the spaces differ, UntrustedError where
     trust is asked for, ImportError when the simulator is not installed.
     """
+    for module in filter(None, os.environ.get(IMPORTS, "").split(os.pathsep)):
+        importlib.import_module(module)  # in a worker process; elsewhere it is there already
     source = dataset_or_name_or_env_id
     name = source if isinstance(source, str) else source.name
     if not isinstance(source, str):

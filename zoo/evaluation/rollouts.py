@@ -15,7 +15,7 @@ from zoo.agents.core.conventions import STATED, check_convention
 from zoo.agents.core.finite import check_rows
 from zoo.agents.core.spec import DataSpec
 from zoo.agents.loop.border import Ranges
-from zoo.evaluation.workers import Group, Maker, Worker, check_maker, default_workers
+from zoo.evaluation.workers import Group, Maker, Worker, as_maker, check_maker, default_workers
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (episodes, O), which are running (n,) -> actions (n, A)
 
@@ -71,6 +71,7 @@ class Evaluator:
         workers = default_workers() if workers is None else workers
         if workers < 1:
             raise ValueError(f"workers must be at least 1, this process itself, got {workers}")
+        make_env = as_maker(make_env)
         if workers > 1:
             check_maker(make_env)
         self.make_env = make_env

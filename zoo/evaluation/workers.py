@@ -42,6 +42,23 @@ def default_workers() -> int:
     return min(cores, MOST_WORKERS)
 
 
+def as_maker(source: Maker | gym.Env | str) -> Maker:
+    """What makes an environment, also from an id or from an environment that Gymnasium has made.
+
+    Episodes run side by side, each in an environment of its own. Raises TypeError for one that cannot be made again.
+    """
+    if isinstance(source, str):
+        return partial(gym.make, source)
+    if not isinstance(source, gym.Env):
+        return source
+    if source.spec is None:
+        raise TypeError(
+            f"{source} was not made by gymnasium.make, so it cannot be made again for episodes side by side: give the "
+            "function that makes it, evaluate(agent, lambda: MyEnv())"
+        )
+    return partial(gym.make, source.spec)
+
+
 def check_maker(make_env: Maker) -> None:
     """Raises TypeError for a make_env that no other process can be given, ValueError for one that takes data along."""
     fix = "Give functools.partial(zoo.make_env, agent.spec), a partial of a Gymnasium id, or a function of a module."
