@@ -91,7 +91,7 @@ def finetune(agent: PARS, dataset: OfflineDataset, path: Path, curve: Path) -> P
         print(f"online: {remaining:,} steps in {dataset.env_id} to go, {agent.config.updates_per_step} updates each")
         every = ONLINE_STEPS // 3
         evaluation = Evaluation(lambda: make_env(dataset), every, curve)
-        callbacks = [evaluation, SaveLatest(path, every)]
+        callbacks: list = [evaluation, SaveLatest(path, every)]
         agent.finetune_online(make_env(dataset), remaining, callback=callbacks, progress_bar=True, dataset=dataset)
     return agent
 

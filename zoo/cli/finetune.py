@@ -109,6 +109,6 @@ def finetune(command: Finetune) -> Path:
         raise ValueError(f"{latest} has {done:,} steps behind it, --steps {command.steps:,} are fewer")
     curve = out / "evaluations.csv"
     with closing(Evaluation(make, every, curve, command.episodes, workers=command.workers)) as evaluation:
-        callbacks = [evaluation, SaveLatest(latest, every)]
+        callbacks: list = [evaluation, SaveLatest(latest, every)]
         agent.finetune_online(env, remaining, callback=callbacks, progress_bar=True, dataset=data)
     return agent.save(out / "final.zip")
