@@ -125,7 +125,7 @@ def test_environment_is_made_as_it_was_recorded():
     dataset = load_dataset("toy/line-v0")
     assert dataset.env_id == "Pendulum-v1"
     assert json.loads(dataset.provenance["env_kwargs"]) == {"g": 2.5}
-    assert make_env(dataset).unwrapped.g == 2.5
+    assert make_env(dataset, trust=True).unwrapped.g == 2.5
 
 
 def test_provenance_keeps_who_made_it_and_its_reference_returns():
