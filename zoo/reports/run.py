@@ -1,6 +1,7 @@
 """The report of one training: what it was, how it did, what it does on the data, and what to be careful about."""
 
 import csv
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from zoo.selection.trouble import signs
 
 ROWS = 5_000  # of the data that distributions are made of
 LONGEST = 180  # seconds that a video may take
+# MuJoCo's ways to draw, the user's own first: with a screen, on a GPU or Mesa without one, in software.
+DRAWING: tuple[dict[str, str], ...] = ({}, {"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"})
 
 
 def run_report(folder: Path, other: str | None = None) -> Page:
@@ -134,7 +137,11 @@ def video(page: Page, agent: Agent, checkpoint: Path) -> None:
         out = Path(folder) / "episode.webp"
         # In a process of its own: a driver that cannot draw may take its process with it.
         command = [sys.executable, "-m", "zoo.reports.video", str(checkpoint), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+        for drawing in DRAWING:
+            environment = os.environ | drawing
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, env=environment)
+            if out.is_file():
+                break
         content = out.read_bytes() if out.is_file() else None
     if content is None:
         why = (done.stderr.strip().splitlines() or ["the process ended without a word"])[-1]
