@@ -27,7 +27,6 @@ LOOK = {
     "axes.spines.right": False,
     "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=["-", "--", "-.", ":", "-", "--", "-."]),
     "legend.frameon": False,
-    "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
 }
@@ -35,12 +34,11 @@ Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
 
 
 def figure(width: float = 7.0, height: float = 3.0, columns: int = 1, rows: int = 1) -> tuple[Any, NDArray[Any]]:
-    with rc_context(LOOK):
-        made = Figure(figsize=(width, height), layout="constrained")
-        axes = np.atleast_1d(made.subplots(rows, columns)).ravel()
-    return made, axes
+    made = Figure(figsize=(width, height), layout="constrained")
+    return made, np.atleast_1d(made.subplots(rows, columns)).ravel()
 
 
+@rc_context(LOOK)
 def lines(
     curves: Mapping[str, Curve], x: str, y: str, levels: Mapping[str, float] | None = None, log: bool = False
 ) -> Any:
@@ -56,6 +54,7 @@ def lines(
     return made
 
 
+@rc_context(LOOK)
 def bands(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]], x: str, y: str) -> Any:
     """Named means with an interval: steps, mean, low, high, each (points,)."""
     made, (axes,) = figure()
@@ -68,6 +67,7 @@ def bands(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any], N
     return made
 
 
+@rc_context(LOOK)
 def histograms(groups: Mapping[str, NDArray[Any]], names: Sequence[str], x: str) -> Any:
     """groups: name -> (N, D). A small histogram for each dimension, the groups over one another."""
     count = len(names)
