@@ -18,7 +18,7 @@ from zoo.agents.core.learner import Learner
 from zoo.agents.core.replay import Table
 from zoo.agents.core.spec import Dataset
 from zoo.agents.files import saving
-from zoo.agents.files.description import describe, shipped
+from zoo.agents.files.description import describe
 from zoo.agents.loop import training
 
 
@@ -186,7 +186,7 @@ class Agent(Learner):
         """
         from zoo.export.onnx import export_onnx  # not at the top: onnx is an extra
 
-        return export_onnx(shipped(self), describe(self), directory, evaluation_samples, contract, scores)
+        return export_onnx(self.shipped, describe(self), directory, evaluation_samples, contract, scores)
 
     def write_c(self, directory: str | os.PathLike) -> Path:
         """Adds policy.h to the bundle of export_onnx: the actor as one C99 header, its golden test inside. Its path.
@@ -195,7 +195,7 @@ class Agent(Learner):
         """
         from zoo.export.c99 import write_c
 
-        return write_c(shipped(self), describe(self), directory)
+        return write_c(self.shipped, describe(self), directory)
 
     def write_leapp(self, directory: str | os.PathLike) -> Path:
         """Adds policy.yaml, which NVIDIA's LEAPP reads, to the bundle of export_onnx. Returns its path.
@@ -215,4 +215,4 @@ class Agent(Learner):
         """
         from zoo.export.guard import write_guard
 
-        return write_guard(shipped(self), describe(self), dataset, directory, quantile, rows)
+        return write_guard(self.shipped, describe(self), dataset, directory, quantile, rows)

@@ -30,7 +30,7 @@ from zoo.agents.core.spec import Dataset, DataSpec, observed_range
 from zoo.agents.core.stack import Stack, StackedDataset, stacked_columns
 from zoo.agents.core.vector import vectorize
 from zoo.agents.core.window import Packed, table_of
-from zoo.policies import Policy, ResidualMLP, limit_sight
+from zoo.policies import Policy, ResidualMLP, limit_sight, narrowed
 
 Metrics = dict[str, Tensor]
 OURS = "zoo.agents."
@@ -290,6 +290,11 @@ class Learner(nn.Module):
     def new_table(self, capacity: int) -> Table:
         """An empty table for transitions."""
         return Table(self.layout, capacity, self.device, self.dtype)
+
+    @property
+    def shipped(self) -> Policy:
+        """The policy as a robot gets it: where the actor sees some of the observations only, it takes only these."""
+        return self.policy if self.sight is None else narrowed(self.policy, stacked_columns(self.spec, self.sight))
 
     def stacked(self, dataset: Dataset) -> Dataset:
         """The dataset as the networks see it: with the past where the config asks for it.

@@ -8,9 +8,7 @@ from typing import Any
 from zoo.agents.core.conventions import STATED
 from zoo.agents.core.divergence import check_agent
 from zoo.agents.core.learner import Learner, paper
-from zoo.agents.core.stack import stacked_columns
 from zoo.export.description import Description
-from zoo.policies import Policy, narrowed
 
 SOURCE = re.compile(r"arXiv \d{4}\.\d{5}|OpenReview \w+")
 
@@ -39,11 +37,6 @@ def describe(agent: Learner) -> Description:
         history=spec.history,
         delay=spec.delay,
     )
-
-
-def shipped(agent: Learner) -> Policy:
-    """The policy as a robot gets it: where the actor sees some of the observations only, it takes only these."""
-    return agent.policy if agent.sight is None else narrowed(agent.policy, stacked_columns(agent.spec, agent.sight))
 
 
 def stated_of(agent: Learner) -> dict[str, Any]:
