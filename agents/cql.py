@@ -181,15 +181,16 @@ class CQL(Scaled):
             "actor/entropy": -log_prob.detach().mean(-1),
         }
 
-    def score(self, batch: Batch, pi: Tensor, proposed: Proposed) -> tuple[Tensor, Tensor]:
+    def score(self, batch: Batch, pi: Tensor, proposed: Proposed | None) -> tuple[Tensor, Tensor]:
         """What a learned scale, here cql_alpha, aims at: -Q / mean|Q| + alpha * penalty; and mean Q.
 
         pi (B, A), proposed: actions drawn before the critics' step, the same ones after it. Q: the critics' one
         opinion. The penalty is summed over the critics, as in their loss.
         """
+        assert proposed is not None
         q = self.aggregate(self.critic(batch.observations, pi))  # (B,)
         penalty = self.gaps(batch, proposed)[1].mean(-1).sum(-1)
-        return self.scale.alpha.detach() * penalty - scale_free(q).mean(-1), q.mean(-1)
+        return self.scale.alpha * penalty - scale_free(q).mean(-1), q.mean(-1)
 
     def critic_loss(self, batch: Batch, proposed: Proposed | None = None) -> tuple[Tensor, Tensor, Metrics]:
         """TD errors plus the weighted penalty, summed over the critics; equation 4. Also the penalties (E, B).

@@ -63,9 +63,8 @@ class FQL(Scaled):
 
     def build(self) -> None:
         c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
-        actor, self.flow = (
-            kind(*sizes, c.actor_hidden, self.lead, c.activation) for kind in (OneStepActor, VelocityField)
-        )
+        actor = OneStepActor(*sizes, c.actor_hidden, self.lead, c.activation)
+        self.flow = VelocityField(*sizes, c.actor_hidden, self.lead, c.activation)
         critic, self.target_critic = (
             Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, "after", activation=c.activation) for _ in range(2)
         )

@@ -141,7 +141,7 @@ class IQL(Scaled, Weighted):
         """
         q = self.aggregate(self.critic(batch.observations, self.actor(batch.observations)))  # (B,)
         cloning = self.actor.cloning_errors(batch.observations, batch.actions).mean(-1)
-        return cloning - self.scale.alpha.detach() * scale_free(q).mean(-1), q.mean(-1)
+        return cloning - self.scale.alpha * scale_free(q).mean(-1), q.mean(-1)
 
     def update_critic(self, batch: Batch) -> Metrics:
         loss, metrics = self.critic_loss(batch)

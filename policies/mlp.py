@@ -176,9 +176,10 @@ def orthogonal_(mlp: MLP, gain: float, last_gain: float | None = None) -> None:
 def xavier_uniform_(mlp: MLP) -> None:
     """Weights uniform in +-sqrt(6 / (in + out)) for each member, and zero biases: the default of some JAX code."""
     for linear in mlp.linears:
-        bound = math.sqrt(6.0 / sum(linear.weight.shape[-2:]))  # type: ignore[union-attr, misc]
-        linear.weight.uniform_(-bound, bound)  # type: ignore[operator]
-        linear.bias.zero_()  # type: ignore[operator]
+        assert isinstance(linear, Linear)
+        bound = math.sqrt(6.0 / (linear.weight.shape[-2] + linear.weight.shape[-1]))
+        linear.weight.uniform_(-bound, bound)
+        linear.bias.zero_()
 
 
 @torch.no_grad()
