@@ -123,9 +123,7 @@ def test_an_agent_takes_the_preset_of_its_dataset_says_so_and_lets_settings_win(
 
 def test_a_set_of_a_known_family_without_published_settings_is_told_with_those_that_have_them():
     ultra = data_of((29, 8), provenance={"benchmark": "antmaze-ultra-play-v0"})
-    with pytest.warns(
-        UserWarning, match=r"IQL: no settings are published for antmaze-ultra-play, .*antmaze-large-play"
-    ):
+    with pytest.warns(UserWarning, match=r"no settings are published for antmaze-ultra-play, .*antmaze-large-play"):
         agent = IQL(ultra, **TINY)
     assert (agent.preset, agent.config) == (None, IQL.Config(**TINY))
     assert PARS(ultra, **TINY).preset == "antmaze-ultra-play-v0"

@@ -192,9 +192,7 @@ def test_the_environment_and_the_episodes_of_evaluations_are_arguments(tmp_path,
     (point,) = read_curve(tmp_path / "evaluations.csv")
     assert (point.timesteps, point.episodes) == (2, 3)
     with pytest.raises(SystemExit):
-        run_cli(
-            monkeypatch, "train", "BC", "hopper-medium-replay", *small, "--out", str(tmp_path / "b"), "--env", "Hop"
-        )
+        run_cli(monkeypatch, "train", "BC", "hopper-medium-replay", *small, *where[2:], "--env", "Hop")
 
 
 def test_train_resumes_finetune_evaluate_and_export_go_on_from_its_file(tmp_path, monkeypatch, capsys):

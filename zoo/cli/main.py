@@ -15,6 +15,7 @@ import tyro
 from zoo.cli.custom import import_modules, take_imports
 from zoo.cli.data import app as data
 from zoo.cli.demo import Demo
+from zoo.cli.diagnose import Diagnose
 from zoo.cli.evaluate import Evaluate
 from zoo.cli.export import Export
 from zoo.cli.finetune import Finetune
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Any] = {
     "export": Export,
     "precision": Precision,
     "report": Report,
+    "diagnose": Diagnose,
     "select": Select,
 }
 # Modules that an installation may lack, and the extra that has them.
