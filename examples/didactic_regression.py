@@ -2,7 +2,7 @@
 
     python examples/didactic_regression.py --out runs/didactic
 
-The target c * |x| is known on a disk of radius 0.5; the network is asked on all of [-1, 1]^2. Without LayerNorm it keeps
+The target c * |x| is known on a disk of radius 0.5; the network is asked on [-1, 1]^2. Without LayerNorm it keeps
 rising outside. With it, at c = 1, it stays above the largest value of the data; at c = 100 it falls below. Source: Kim
 et al. 2025, arXiv 2507.08761, section 3. Not stated there, and chosen here: 2,000 points, full batches, Adam at 1e-3.
 """
@@ -26,7 +26,7 @@ ANCHOR = (0.32, -0.38)  # of the kernel, on the rim of the data
 
 
 class Outcome(NamedTuple):
-    """Largest prediction on the disk and outside it, and the mean outside, all over c; and the kernel's mean outside."""
+    """Largest prediction on the disk and outside it and the mean outside, over c; the mean of the kernel outside."""
 
     norm: str
     scale: float
