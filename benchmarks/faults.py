@@ -530,7 +530,7 @@ def mutate(kind: str, count: int, seed: int, folder: Path) -> Tally:
     tally = Tally(f"damaged: {kind}")
     begin = 0
     while begin < count:  # a new process where one has died
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("fork")
         mine, theirs = context.Pipe()
         child = context.Process(target=_mutate, args=(theirs, kind, begin, count, seed, folder))
         child.start()

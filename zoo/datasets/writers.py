@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from zoo.datasets.readers.arrays import STATED
 from zoo.datasets.sealed import SEAL, sealed_hdf5
 from zoo.evaluation.envs import UntrustedError, environment_of, recorded_kwargs
 from zoo.evaluation.scores import REFERENCES
-from zoo.export.files import whole
+from zoo.export.files import Lock, whole, whole_folder
 
 OWN_PROVENANCE = (
     "file",
@@ -132,11 +130,8 @@ def write_minari(dataset: OfflineDataset, dataset_id: str) -> Path:
     target = root / dataset_id
     if target.exists():
         raise DatasetValueError(f"{target} exists: choose another version, or minari.delete_dataset({dataset_id!r})")
-    root.mkdir(parents=True, exist_ok=True)
     ends = minari_ends(dataset)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".zoo-") as temporary:
-        folder = Path(temporary) / "dataset"
-        folder.mkdir()
+    with Lock(target), whole_folder(target) as folder:
         storage = MinariStorage.new(
             folder / "data",
             observation_space=dataset.observation_space,
@@ -147,8 +142,6 @@ def write_minari(dataset: OfflineDataset, dataset_id: str) -> Path:
         storage.update_metadata({"dataset_id": dataset_id, "minari_version": library.__version__, **about})
         storage.update_episodes(_buffers(dataset, np.flatnonzero(ends)))
         _compare(dataset, minari.read_minari(folder), STORED[:5])  # episodes may be split
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(folder, target)
     return target
 
 
