@@ -68,22 +68,11 @@ class ActorCritic(Agent):
     aggregate: Callable[[Tensor], Tensor] = staticmethod(minimum)
 
     def build(self) -> None:
-        c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
-
-        def actor() -> DeterministicActor:
-            return DeterministicActor(
-                *sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm, c.actor_network, c.activation
-            )
-
-        def critic() -> Critic:
-            return Critic(
-                *sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network, c.activation
-            )
-
+        c = self.config
         low, high = torch.tensor(self.spec.action_low), torch.tensor(self.spec.action_high)
-        self.policy = Policy(actor(), critic(), self.spec.observation_size, low, high, self.aggregate)
-        self.target_actor = actor().requires_grad_(False)
-        self.target_critic = critic().requires_grad_(False)
+        self.policy = Policy(self.new_actor(), self.new_critic(), self.spec.observation_size, low, high, self.aggregate)
+        self.target_actor = self.new_actor().requires_grad_(False)
+        self.target_critic = self.new_critic().requires_grad_(False)
         self.initialize()
         self.target_actor.load_state_dict(self.actor.state_dict())
         self.target_critic.load_state_dict(self.critic.state_dict())
@@ -92,6 +81,18 @@ class ActorCritic(Agent):
             "actor": Adam(self.actor.parameters(), c.actor_lr),
             "critic": Adam(self.critic.parameters(), c.critic_lr),
         }
+
+    def new_actor(self) -> DeterministicActor:
+        """A new actor; the policy's and the target's come from here. Override it for a network of your own."""
+        c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+        return DeterministicActor(
+            *sizes, c.actor_hidden, self.lead, c.search_noise, c.actor_norm, c.actor_network, c.activation
+        )
+
+    def new_critic(self) -> Critic:
+        """New critics, the policy's or the targets'. Override it for networks of your own."""
+        c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+        return Critic(*sizes, c.critic_hidden, c.n_critics, self.lead, c.critic_norm, c.critic_network, c.activation)
 
     def initialize(self) -> None:
         """Changes the initial parameters where a paper has its own; by default they are PyTorch's."""

@@ -1,17 +1,21 @@
 """A user's own agents and environments on the command line, and what other libraries' users type first."""
 
+import re
 import sys
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
 import zoo
-from tests.support.data import ToyEnv, tiny, toy_dataset
+from tests.support.data import ToyEnv, tiny, toy_dataset, whole
+from tests.support.paths import ROOT
 from tests.zoo.test_cli import run_cli
 from tests.zoo.test_resuming import write_npz
 from zoo.cli.custom import take_imports
 from zoo.evaluation.rollouts import evaluate
+from zoo.policies import DeterministicActor
 
 MINE = '''
 import gymnasium as gym
@@ -63,6 +67,48 @@ def test_a_name_in_the_datasets_place_says_what_to_write(first):
         zoo.TD3BC(first, ToyEnv())
     with pytest.raises(TypeError, match=r"dataset first and the environment second"):
         zoo.TD3BC(ToyEnv())
+
+
+def page_code() -> dict:
+    """What the code of docs/agents.md defines."""
+    page = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "class TD3BCL1" in block)
+    names: dict = {"__name__": "l1"}
+    exec(compile(block, "docs/agents.md", "exec"), names)
+    return names
+
+
+def test_the_agent_that_the_page_writes_learns_and_has_the_loss_that_it_says(tmp_path):
+    cls, data = page_code()["TD3BCL1"], toy_dataset()
+    agent = tiny(cls, data, alpha=0.0)
+    batch = whole(data, agent)
+    loss, _ = agent.actor_loss(batch)
+    actions = agent.policy.normalize_actions(agent.policy(torch.tensor(data.observations)))
+    expected = np.abs(actions.detach().numpy() - batch.actions.numpy()).mean()  # alpha is 0: cloning alone
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    agent.learn_offline(data, 3)
+    again = zoo.load(agent.save(tmp_path / "l1.zip"), classes=[cls], device="cpu")
+    np.testing.assert_array_equal(again.predict(data.observations)[0], agent.predict(data.observations)[0])
+    assert (agent.export_onnx(tmp_path / "deploy") / "policy.onnx").exists()
+
+
+def test_networks_of_ones_own_are_in_policy_targets_and_checkpoint(tmp_path):
+    class Doubled(DeterministicActor):
+        """Sees every observation twice as large."""
+
+        def forward(self, observations):
+            return super().forward(2.0 * observations)
+
+    class Mine(zoo.TD3BC):
+        def new_actor(self):
+            c, sizes = self.config, (self.spec.observation_size, self.spec.action_size)
+            return Doubled(*sizes, c.actor_hidden, self.lead, c.search_noise)
+
+    agent = tiny(Mine, toy_dataset()).learn_offline(toy_dataset(), 2)
+    assert type(agent.target_actor) is type(agent.actor) is Doubled
+    again = Mine.load(agent.save(tmp_path / "mine.zip"), device="cpu")
+    rows = toy_dataset().observations
+    np.testing.assert_array_equal(again.predict(rows)[0], agent.predict(rows)[0])
 
 
 def test_learn_says_that_there_are_two_ways():
