@@ -177,10 +177,9 @@ def test_q_min_is_the_least_reward_for_ever_times_the_reward_scale():
 
 
 def test_q_min_of_the_papers_table_is_for_raw_rewards():
-    pen = toy_dataset(name="pen-cloned-v1")
-    assert tiny(PARS, pen).q_min == -7150.0  # reward scale 10
-    assert tiny(PARS, pen, q_min_scaled=False).q_min == -715.0
-    assert tiny(PARS, toy_dataset(name="antmaze-large-play-v2")).q_min == 0.0
+    assert tiny(PARS, preset="pen-cloned-v1").q_min == -7150.0  # reward scale 10
+    assert tiny(PARS, preset="pen-cloned-v1", q_min_scaled=False).q_min == -715.0
+    assert tiny(PARS, preset="antmaze-large-play-v2").q_min == 0.0
 
 
 def test_q_min_of_a_sweep_is_each_members_own():
@@ -381,8 +380,8 @@ def test_cosine_is_one_at_the_start_half_in_the_middle_and_zero_from_the_end_on(
 
 
 def test_adroit_presets_have_the_cosine_and_others_a_constant_rate():
-    assert tiny(PARS, toy_dataset(name="door-expert-v1")).config.cosine_steps == 1_000_000
-    assert tiny(PARS, toy_dataset(name="hopper-medium-v2"), n_critics=10).config.cosine_steps == 0
+    assert tiny(PARS, preset="door-expert-v1").config.cosine_steps == 1_000_000
+    assert tiny(PARS, preset="hopper-medium-v2", n_critics=10).config.cosine_steps == 0
 
 
 @pytest.mark.parametrize("field", ["target_subset", "online_actor_subset"])

@@ -185,6 +185,6 @@ def test_observations_are_normalised_with_the_statistics_of_the_data():
 
 
 def test_antmaze_rewards_are_shifted_by_the_preset_and_a_setting_wins():
-    assert tiny(TD3BC, toy_dataset(name="antmaze-umaze-v2")).config.reward_shift == -1.0
-    assert tiny(TD3BC, toy_dataset(name="antmaze-umaze-v2"), reward_shift=0.5).config.reward_shift == 0.5
-    assert tiny(TD3BC, toy_dataset(name="hopper-medium-v2")).config.reward_shift == 0.0
+    assert tiny(TD3BC, preset="antmaze-umaze-v2").config.reward_shift == -1.0
+    assert tiny(TD3BC, preset="antmaze-umaze-v2", reward_shift=0.5).config.reward_shift == 0.5
+    assert tiny(TD3BC).config.reward_shift == 0.0
