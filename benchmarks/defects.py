@@ -1,6 +1,7 @@
 """What the doctor finds: defects planted one at a time in sound recordings, with recall and precision.
 
-python benchmarks/defects.py  prints the table of docs/own-data.md
+python benchmarks/defects.py             prints the table of docs/own-data.md
+python benchmarks/defects.py FILE...     the same on other HDF5 files, whose episodes terminate
 
 The recordings are the first 8,000 rows of the embedded Hopper set with a clock, and an arm's log (examples/arm).
 Recall: in how many recordings a planted defect is found. False alarms: findings that no defect explains, beside those
@@ -334,16 +335,16 @@ DEFECTS = (
 )  # fmt: skip
 
 
-def hopper() -> Recording:
-    """The first episodes of the embedded set, all of which end in a fall, with a clock of 50 Hz."""
+def hopper(name: str = "hopper-medium-replay") -> Recording:
+    """The first episodes of the embedded set, all of which end in a fall, with a clock of 50 Hz; or of another one."""
     from zoo.datasets.load import load_dataset
 
-    data = load_dataset("hopper-medium-replay")
+    data = load_dataset(name)
     last = int(np.flatnonzero(data.terminations[:ROWS])[-1]) + 1
     columns = {key: data.column(key)[:last].copy() for key in ("observations", "actions", "rewards")}
     columns["next_observations"] = data.next_observations[:last].copy()
     columns |= {"terminals": data.terminations[:last].copy(), "timeouts": data.truncations[:last].copy()}
-    return Recording("hopper", columns, times=np.arange(last) / RATE, rate=RATE)
+    return Recording(data.name, columns, times=np.arange(last) / RATE, rate=RATE)
 
 
 def arm(folder: Path) -> Recording:
@@ -397,4 +398,7 @@ if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as temporary:
-        print(table({"Hopper": hopper(), "arm": arm(Path(temporary))}))
+        if sys.argv[1:]:
+            print(table({Path(path).stem: hopper(path) for path in sys.argv[1:]}))
+        else:
+            print(table({"Hopper": hopper(), "arm": arm(Path(temporary))}))

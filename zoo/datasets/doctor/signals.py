@@ -33,7 +33,7 @@ def spikes(recording: Recording) -> Iterator[Finding]:
         there, back = steps[:-1], steps[1:]
         away = np.minimum(np.abs(there), np.abs(back)) > SPIKE * usual
         away &= (np.sign(there) != np.sign(back)) & (usual > 0)
-        for i in np.flatnonzero(away.any(axis=0)):
+        for i in np.flatnonzero(away.any(axis=0)).tolist():
             rows = np.flatnonzero(away[:, i]) + 1
             if len(rows) <= max(1, FEW * len(column)):
                 yield Finding(
@@ -53,7 +53,7 @@ def narrow_actions(recording: Recording) -> Iterator[Finding]:
     actions = recording.columns["actions"]
     box = np.broadcast_to(np.asarray(recording.action_high) - recording.action_low, actions.shape[1:])
     used = (np.nanmax(actions, axis=0) - np.nanmin(actions, axis=0)) / box
-    for i in np.flatnonzero((used < NARROW) & (used > 0)):
+    for i in np.flatnonzero((used < NARROW) & (used > 0)).tolist():
         yield Finding(
             "warning",
             f"{recording.part('actions', i)} uses {used[i]:.1%} of its box",
@@ -135,7 +135,7 @@ def held_actions(recording: Recording) -> Iterator[Finding]:
     actions = recording.columns["actions"]
     inside = ~recording.ends[:-1]
     same = (actions[1:] == actions[:-1]).all(axis=1) & inside
-    low, high = recording.action_low, recording.action_high
+    low, high = np.asarray(recording.action_low), np.asarray(recording.action_high)
     free = ((actions > low) & (actions < high)).any(axis=1)[1:]  # an action at its limits may well stay there
     rows = np.flatnonzero(same & free) + 1
     moving = (np.nanmax(actions, axis=0) > np.nanmin(actions, axis=0)).any()

@@ -57,6 +57,7 @@ def dataset_of(table: Table, log_map: LogMap, name: str | None = None) -> Offlin
     return OfflineDataset.from_arrays(
         **own,
         action_space=box_of(log_map, rows.columns["actions"]),
+        observation_space=None,
         name=name or log_map.name or table.name,
         env_id=log_map.env_id,
         provenance=table.provenance,
@@ -156,7 +157,7 @@ def _in_order(table: Table, log_map: LogMap) -> tuple[NDArray[np.int64], NDArray
         seconds = np.asarray(evaluate(log_map.time, table.columns, rows), np.float64)
         steps = np.append(0.0, np.diff(seconds))
         ids = ids + len(np.unique(ids)) * np.cumsum((steps > log_map.gap_s) | (steps < 0))
-    first = {}
+    first: dict[int, int] = {}
     for i in np.flatnonzero(np.append(True, ids[1:] != ids[:-1])):
         first.setdefault(int(ids[i]), len(first))
     number = np.array([first[int(i)] for i in np.unique(ids)])[np.unique(ids, return_inverse=True)[1]]
