@@ -68,8 +68,8 @@ class TopicBuilder:
         names = tuple(owner.name) if leaf.named else leaf.parts
         if len(value) != len(leaf.parts) or (names != leaf.parts and set(names) != set(leaf.parts)):
             raise DatasetValueError(
-                f"{self.name}: message {len(self.stamps) - 1} has {len(value)} numbers in {'.'.join(leaf.path)}, the first "
-                f"{len(leaf.parts)}, or other names. Topics whose messages change their size cannot be read as columns."
+                f"{self.name}: message {len(self.stamps) - 1} has {len(value)} numbers in {'.'.join(leaf.path)}, the "
+                f"first {len(leaf.parts)}, or other names. Topics whose messages change their size cannot be read as columns."
             )
         if names == leaf.parts:
             return value
