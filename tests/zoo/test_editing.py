@@ -112,6 +112,10 @@ def test_the_command_line_writes_them(tmp_path, monkeypatch, capsys):
     failed = load_dataset(tmp_path / "failed.hdf5")
     assert failed.num_episodes == 2
     assert "made_from" in failed.provenance
+    with pytest.raises(SystemExit):  # what is there stays
+        run("merge", a, b, tmp_path / "both.hdf5")
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    run("merge", a, b, tmp_path / "both.hdf5", "--overwrite")
     with pytest.raises(SystemExit):
         run("merge", a, tmp_path / "alone.hdf5")
     assert "two or more datasets" in capsys.readouterr().err

@@ -17,9 +17,11 @@ class Merge(Reading):
 
     Args:
         paths: two or more datasets, and at the end what is written: an HDF5 file, or a folder.
+        overwrite: replace what is there under the name.
     """
 
     paths: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DATASET... OUT")]
+    overwrite: bool = False
 
     def run(self) -> None:
         from zoo.datasets.dataset import OfflineDataset
@@ -29,7 +31,7 @@ class Merge(Reading):
             raise ValueError("zoo data merge takes two or more datasets and then the file or folder to write")
         *sources, out = self.paths
         data = OfflineDataset.join([self.load(path) for path in sources], out.stem)
-        print(f"{summary(data)}\nwrote {write(data, out)}")
+        print(f"{summary(data)}\nwrote {write(data, out, self.overwrite)}")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Split(Reading):
         second: likewise, with the other episodes.
         part: of the episodes that goes into the first.
         seed: of the draw.
+        overwrite: replace what is there under the names.
     """
 
     path: Positional[str]
@@ -49,13 +52,14 @@ class Split(Reading):
     second: Positional[Path]
     part: float = 0.9
     seed: int = 0
+    overwrite: bool = False
 
     def run(self) -> None:
         from zoo.datasets.editing import split
         from zoo.datasets.writers import write
 
         for data, out in zip(split(self.load(self.path), self.part, self.seed), (self.first, self.second), strict=True):
-            print(f"{summary(data)}\nwrote {write(data, out)}")
+            print(f"{summary(data)}\nwrote {write(data, out, self.overwrite)}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Filter(Reading):
         max_length: at most.
         ends: only episodes that terminated, or that were cut.
         top: best part by return of what the bounds leave, such as 0.1.
+        overwrite: replace what is there under the name.
     """
 
     path: Positional[str]
@@ -81,6 +86,7 @@ class Filter(Reading):
     max_length: int | None = None
     ends: Literal["any", "terminated", "truncated"] = "any"
     top: float | None = None
+    overwrite: bool = False
 
     def run(self) -> None:
         from zoo.datasets.editing import Wanted, filtered
@@ -88,4 +94,4 @@ class Filter(Reading):
 
         wanted = Wanted(self.min_return, self.max_return, self.min_length, self.max_length, self.ends, self.top)
         data = filtered(self.load(self.path), wanted)
-        print(f"{summary(data)}\nwrote {write(data, self.out)}")
+        print(f"{summary(data)}\nwrote {write(data, self.out, self.overwrite)}")

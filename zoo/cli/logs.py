@@ -52,12 +52,14 @@ class Import(Reading):
         reward: of the log of a control loop (zoo_robot's Recorder), which has none: package.module:function of
             observations (N, O), actions (N, A) and next_observations (N, O) to (N,). docs/control.md has the rule.
         done: likewise, true where next_observations is a state without a future; by default none is.
+        overwrite: replace what is there under the name.
     """
 
     paths: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE... OUT")]
     name: str | None = None
     reward: str | None = None
     done: str | None = None
+    overwrite: bool = False
 
     def run(self) -> None:
         from zoo.datasets.writers import write
@@ -65,7 +67,7 @@ class Import(Reading):
         if len(self.paths) < 2:
             raise ValueError("zoo data import takes one or more logs and then the file or folder to write")
         data = self.read(self.paths[:-1])
-        written = write(data, self.paths[-1])
+        written = write(data, self.paths[-1], self.overwrite)
         print(summary(data))
         print(f"wrote {written}; look at it with zoo data check {written}, learn from it with zoo train")
 

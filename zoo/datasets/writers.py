@@ -58,12 +58,14 @@ def export(path: str, out: str, format: str, overwrite: bool = False) -> str:
     return f"wrote {folder}; read it with minari.load_dataset({out!r})"
 
 
-def write(dataset: OfflineDataset, out: Path) -> Path:
+def write(dataset: OfflineDataset, out: Path, overwrite: bool = False) -> Path:
     """The dataset as an HDF5 file, or packed in a folder where `out` has no suffix. Returns the path.
 
-    Raises DatasetValueError for another suffix.
+    Raises DatasetValueError for another suffix, FileExistsError where something is there and is not to be replaced.
     """
-    return write_d4rl(dataset, out) if out.suffix else packing.write_packed(dataset, out)
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} is already there; --overwrite replaces it, or give another name")
+    return write_d4rl(dataset, out) if out.suffix else packing.write_packed(dataset, out, overwrite=overwrite)
 
 
 def write_d4rl(dataset: OfflineDataset, path: Path) -> Path:

@@ -136,7 +136,7 @@ def held_actions(recording: Recording) -> Iterator[Finding]:
     inside = ~recording.ends[:-1]
     same = (actions[1:] == actions[:-1]).all(axis=1) & inside
     low, high = np.asarray(recording.action_low), np.asarray(recording.action_high)
-    free = ((actions > low) & (actions < high)).any(axis=1)[1:]  # an action at its limits may well stay there
+    free = np.any((actions > low) & (actions < high), axis=1)[1:]  # an action at its limits may well stay there
     rows = np.flatnonzero(same & free) + 1
     moving = (np.nanmax(actions, axis=0) > np.nanmin(actions, axis=0)).any()
     if moving and len(rows) > HELD * inside.sum():

@@ -69,7 +69,7 @@ class TopicBuilder:
         if len(value) != len(leaf.parts) or (names != leaf.parts and set(names) != set(leaf.parts)):
             raise DatasetValueError(
                 f"{self.name}: message {len(self.stamps) - 1} has {len(value)} numbers in {'.'.join(leaf.path)}, the "
-                f"first {len(leaf.parts)}, or other names. Topics whose messages change their size cannot be read as columns."
+                f"first {len(leaf.parts)}, or other names. Topics whose messages change their size are no columns."
             )
         if names == leaf.parts:
             return value
