@@ -52,7 +52,7 @@ def header(policy: Policy, about: Description, contract: dict[str, Any], golden:
     size, count = len(policy.observation_mean), len(policy.action_low)
     constants: list[str] = []
     body = list(residual(trunk, constants) if isinstance(trunk, ResidualMLP) else plain(trunk, constants))
-    width = max(size, *(linear.weight.shape[-1] for linear in trunk.linears))  # type: ignore[union-attr]
+    width = max(size, *(linear.weight.shape[-1] for linear in layers_of(trunk)))
     tensors = {
         "obs_low": policy.observation_low,
         "obs_high": policy.observation_high,
@@ -81,10 +81,16 @@ def header(policy: Policy, about: Description, contract: dict[str, Any], golden:
     )
 
 
+def layers_of(trunk: MLP) -> list[Any]:
+    """Its Linear layers, in order."""
+    return list(trunk.linears)
+
+
 def plain(trunk: MLP, constants: list[str]) -> Iterator[str]:
     """Statements for an MLP; what they need is added to the constants. The result is in x."""
-    last = len(trunk.linears) - 1
-    for k, linear in enumerate(trunk.linears):
+    layers = layers_of(trunk)
+    last = len(layers) - 1
+    for k, linear in enumerate(layers):
         yield affine(f"l{k}", linear, constants)
         if k < last:
             norm = [] if trunk.norm == "none" else [layer_norm(f"n{k}", trunk.norms[k], constants, "x")]
@@ -94,8 +100,8 @@ def plain(trunk: MLP, constants: list[str]) -> Iterator[str]:
 
 def residual(trunk: ResidualMLP, constants: list[str]) -> Iterator[str]:
     """The same for a residual network: x + second(relu(first(norm(x)))) in each block."""
-    first, *inner, last = trunk.linears
-    width = first.weight.shape[-1]  # type: ignore[union-attr]
+    first, *inner, last = layers_of(trunk)
+    width = first.weight.shape[-1]
     yield affine("first", first, constants)
     yield f"policy_relu({width}, x);"
     for k, (norm, one, two) in enumerate(zip(trunk.norms, inner[::2], inner[1::2], strict=True)):

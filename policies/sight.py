@@ -38,6 +38,7 @@ def narrowed(policy: Policy, columns: Sequence[int]) -> Policy:
     assert isinstance(weight, Tensor)
     first.weight = nn.Parameter(weight[places].clone())
     narrow.actor.trunk.sight = None
-    narrow.observation_mean = policy.observation_mean[places].clone()
-    narrow.observation_std = policy.observation_std[places].clone()
+    for name, buffer in policy.named_buffers(recurse=False):
+        if name.startswith("observation_"):
+            setattr(narrow, name, buffer[places].clone())
     return narrow

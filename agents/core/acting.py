@@ -57,7 +57,8 @@ def predict_from(
         raise ValueError(f"observation has NaN or infinite entries in dimensions {bad}; expected finite numbers")
     rows = stack.begin(observation)
     if state is not None:
-        going_on = stack.next(*state, observation)
+        before, taken = state
+        going_on = stack.next(before, taken, observation)
         first = np.zeros(rows.shape[:-1], bool) if episode_start is None else np.asarray(episode_start, bool)
         rows = np.where(np.broadcast_to(first, rows.shape[:-1])[..., np.newaxis], rows, going_on)
     actions = predict(agent, rows, deterministic, evaluation_samples)

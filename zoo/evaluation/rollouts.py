@@ -110,7 +110,8 @@ class Evaluator:
         Sparse rewards of an environment whose convention is known (zoo.agents.core.rewards) are told in the data's.
         """
 
-        remembers, memory = getattr(policy, "stack", None) is not None, []
+        remembers = getattr(policy, "stack", None) is not None
+        memory: list[np.ndarray] = []
 
         def predict(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
             if remembers:

@@ -66,10 +66,10 @@ def read_runlog(path: str | Path, reward: Judge, done: Judge | None = None) -> O
         raise DatasetValueError(
             f"{path.name} has no transition: {told(cuts)}. It needs ticks with a sound observation one after the other."
         )
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    whole: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     about = log.runs[-1].about
     policy = about["policy"] or {}
-    notes = (f"left out of {path.name}: {told(cuts)}",) if any(cuts.values()) else ()
+    notes: tuple[str, ...] = (f"left out of {path.name}: {told(cuts)}",) if any(cuts.values()) else ()
     if log.damaged:
         notes += (f"{path.name}: {log.damaged:,} bytes are damaged or cut off and were left out",)
     return OfflineDataset.from_arrays(
