@@ -19,23 +19,18 @@ from zoo.agents.core.batch import Batch
 from zoo.agents.core.config import Hyper
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.optim import Adam, minimize
-from zoo.agents.shared.learned_scale import ScaleConfig, Scaled
+from zoo.agents.shared.generative import Generative, GenerativeConfig
 from zoo.agents.shared.losses import Targets, magnitude, squared_errors, td_target
 from zoo.policies import Critic, DiffusionActor, Policy, minimum
 from zoo.policies.mlp import Activation
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffusionQLConfig(ScaleConfig):
+class DiffusionQLConfig(GenerativeConfig):
     actor_hidden: tuple[int, ...] = (256, 256, 256)
     critic_hidden: tuple[int, ...] = (256, 256, 256)
-    n_critics: int = 2
     activation: Activation = "mish"
     diffusion_steps: int = 5
-    actor_lr: Hyper = 3e-4
-    critic_lr: Hyper = 3e-4
-    gamma: Hyper = 0.99
-    tau: Hyper = 0.005  # weight of the new parameters in the target critics
     eta: Hyper = 1.0  # weight of Q against the denoising error
     max_backup: bool = False  # the target takes the best of backup_actions, for each critic alone
     backup_actions: int = 10
@@ -48,10 +43,8 @@ class DiffusionQLConfig(ScaleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("actor_lr", "critic_lr", "gradient_clip"):
-            self.check_positive(name)
-        for name in ("gamma", "tau", "actor_tau"):
-            self.check_between(name, 0.0, 1.0)
+        self.check_positive("gradient_clip")
+        self.check_between("actor_tau", 0.0, 1.0)
         for name in ("eta", "actor_target_start"):
             self.check_at_least(name, 0)
         for name in ("diffusion_steps", "backup_actions", "actor_target_delay"):
@@ -59,7 +52,7 @@ class DiffusionQLConfig(ScaleConfig):
         self.check_at_least("n_critics", 2)
 
 
-class DiffusionQL(Scaled):
+class DiffusionQL(Generative):
     Config = DiffusionQLConfig
     config: DiffusionQLConfig
 
@@ -86,10 +79,6 @@ class DiffusionQL(Scaled):
     @property
     def actor(self) -> DiffusionActor:
         return self.policy.actor  # type: ignore[return-value]
-
-    @property
-    def critic(self) -> Critic:
-        return self.policy.critic
 
     def phase(self) -> tuple[Hashable, ...]:
         return (*super().phase(), self.actor_target_due)
@@ -157,8 +146,3 @@ class DiffusionQL(Scaled):
         """What `count` actions in each state are made of, (B, count, N)."""
         like = observations.new_empty(*observations.shape[:-1], count, self.actor.noise_size)
         return self.draws.normal(name, like)
-
-    def explore(self, observations: Tensor) -> Tensor:
-        """As it acts: the best of several draws."""
-        shape = (*observations.shape[:-1], self.config.evaluation_samples, self.actor.noise_size)
-        return self.policy.search(observations, self.acting.normal("exploration", observations.new_empty(shape)))

@@ -19,22 +19,17 @@ from zoo.agents.core.batch import Batch
 from zoo.agents.core.config import Hyper, OnlineBuffer
 from zoo.agents.core.learner import Metrics
 from zoo.agents.core.optim import Adam, minimize_together
-from zoo.agents.shared.learned_scale import ScaleConfig, Scaled
+from zoo.agents.shared.generative import Generative, GenerativeConfig
 from zoo.agents.shared.losses import Targets, cloning_error, magnitude, squared_errors, td_target
 from zoo.policies import Critic, LayerNorm, OneStepActor, Policy, VelocityField, mean, minimum, xavier_uniform_
 from zoo.policies.mlp import Activation
 
 
 @dataclasses.dataclass(frozen=True)
-class FQLConfig(ScaleConfig):
+class FQLConfig(GenerativeConfig):
     actor_hidden: tuple[int, ...] = (512, 512, 512, 512)  # of the flow too
     critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
-    n_critics: int = 2
     activation: Activation = "gelu"
-    actor_lr: Hyper = 3e-4  # of the flow too
-    critic_lr: Hyper = 3e-4
-    gamma: Hyper = 0.99
-    tau: Hyper = 0.005  # weight of the new parameters in the targets
     alpha: Hyper = 10.0  # weight of the distance to the flow's action
     flow_steps: int = 10
     normalize_q: bool = False  # the critics' term over its mean magnitude; then alpha is 0.03 to 10
@@ -45,19 +40,16 @@ class FQLConfig(ScaleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("actor_lr", "critic_lr"):
-            self.check_positive(name)
-        for name in ("gamma", "tau"):
-            self.check_between(name, 0.0, 1.0)
         for name in ("alpha",) if self.online_alpha is None else ("alpha", "online_alpha"):
             self.check_at_least(name, 0.0)
-        for name in ("n_critics", "flow_steps"):
-            self.check_at_least(name, 1)
+        self.check_at_least("flow_steps", 1)
+        if self.scale != "fixed":
+            self.check_positive("alpha")
         if self.scale != "fixed" and not self.normalize_q:
             raise ValueError(f"scale={self.scale!r} is of the normalised Q: give normalize_q=True")
 
 
-class FQL(Scaled):
+class FQL(Generative):
     Config = FQLConfig
     config: FQLConfig
 
@@ -88,10 +80,6 @@ class FQL(Scaled):
     @property
     def actor(self) -> OneStepActor:
         return self.policy.actor  # type: ignore[return-value]
-
-    @property
-    def critic(self) -> Critic:
-        return self.policy.critic
 
     @property
     def alpha(self) -> float | Tensor:
@@ -149,8 +137,3 @@ class FQL(Scaled):
         if self.config.scale != "fixed":
             return distance - self.scale.alpha * worth, q.mean(-1), distance
         return self.alpha * distance - worth, q.mean(-1), distance
-
-    def explore(self, observations: Tensor) -> Tensor:
-        """As it acts: with fresh noise."""
-        shape = (*observations.shape[:-1], self.config.evaluation_samples, self.actor.noise_size)
-        return self.policy.search(observations, self.acting.normal("exploration", observations.new_empty(shape)))
