@@ -242,3 +242,13 @@ def test_what_predict_takes_and_gives_is_the_callers(dtype):
     first[:] = 99.0  # which may be written into
     obs[:] = 1.0
     np.testing.assert_array_equal(agent.predict(obs)[0], kept)
+
+
+def test_an_environment_of_dictionaries_is_refused_with_the_wrapper_that_mends_it():
+    class Dictionaries(ToyEnv):
+        observation_space = gym.spaces.Dict(place=gym.spaces.Box(-1.0, 1.0, (OBS,)))
+
+    agent = tiny(TD3BC)
+    with pytest.raises(ValueError, match="FlattenObservation"):
+        agent.set_env(Dictionaries())
+    agent.set_env(gym.wrappers.FlattenObservation(Dictionaries()))

@@ -148,7 +148,7 @@ class Group:
             observation, reward, terminated, truncated, info = self.envs[i].step(np.array(actions[k]))
             if "success" in info:
                 self.told[i] = True
-                self.successes[i] |= bool(info["success"])
+                self.successes[i] |= bool(np.all(info["success"]))
             rows[k] = (
                 observation,
                 float(reward) + self.shifts[i],
