@@ -108,6 +108,7 @@ def train(command: Train) -> Path:
     tell_window(data, learner)
     learner.tensorboard_log = str(out / "logs")
     learner.verbose = 0  # the progress bar shows the losses; the files have all
+    learner.set_logger(learner.logger)  # now, so that what it lacks is said before the first step
     callbacks: list = []
     with ExitStack() as stack:
         if (make := environment(command, learner.spec)) is not None:
