@@ -10,12 +10,15 @@ is above 1e-5 are counted, for a policy that chooses among candidates may choose
 
 import argparse
 import json
+import os
 import platform
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, see zoo_robot.runtime
 import onnxruntime
 
 from zoo_robot.runtime import OnnxPolicy, measure

@@ -70,3 +70,11 @@ def test_a_prediction_looks_up_nothing(tmp_path):
     calls = log.read_text()
     assert "exit_group" in calls  # it has watched
     assert [line for line in calls.splitlines() if "socket(" in line or "connect(" in line] == []
+
+
+def test_programs_that_import_onnxruntime_themselves_switch_it_off_first():
+    """Within zoo and zoo_robot the packages do it."""
+    for path in (*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").rglob("*.py")):
+        text = path.read_text()
+        if "import onnxruntime" in text:
+            assert 0 < text.find('"ORT_DISABLE_TELEMETRY", "1"') < text.index("import onnxruntime"), path
