@@ -161,7 +161,7 @@ def distances(new: Path, obs: np.ndarray, names: Sequence[str]) -> Iterator[Find
     if not mean.any() and (std == 1.0).all():
         return  # the agent does not normalise
     far = np.abs(np.median(obs, 0) - mean) / std
-    for i in np.flatnonzero(far > FAR):
+    for i in np.flatnonzero(far > FAR).tolist():
         yield Finding(True, f"{names[i]}: its median is {far[i]:.3g} deviations from the mean of NEW's training data")
 
 
@@ -184,7 +184,7 @@ def edges(
     """Actions that are at the edge of their box much more often than before: too large, as of another unit."""
     low, high = (edge + sign * EDGE * (box[1] - box[0]) for edge, sign in zip(box, (1, -1)))  # noqa: B905
     now, before = (((values <= low) | (values >= high)).mean(0) for values in (actions, wanted))
-    for j in np.flatnonzero(now > before + 0.5):
+    for j in np.flatnonzero(now > before + 0.5).tolist():
         yield Finding(
             True, f"action {names[j]} is at the edge of its box in {now[j]:.0%} of the ticks, OLD's in {before[j]:.0%}"
         )
@@ -237,7 +237,8 @@ def mistakes(
             made = change(made)
         return made
 
-    seen, found = obs.astype(np.float64), []
+    found: list[Mistake] = []
+    seen = obs.astype(np.float64)
     while len(found) < MOST_MISTAKES:
         made = answers(seen)
         options = [
