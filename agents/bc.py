@@ -88,7 +88,7 @@ class BC(Agent):
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """mean (pi(s) - a)^2, or of a Gaussian -log pi(a|s); a mean over batch and action dimensions."""
-        errors = self.policy.actor.cloning_errors(batch.observations, batch.actions)  # type: ignore[union-attr, operator]
+        errors = self.policy.actor.cloning_errors(batch.observations, batch.actions)  # type: ignore[operator]
         loss = errors.mean(-1) / self.spec.action_size
         return loss, {"actor/loss": loss.detach()}
 

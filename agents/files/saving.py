@@ -71,12 +71,12 @@ def load_agent_tensors(agent: Learner, tensors: Tensors, path: str | os.PathLike
         if name in tensors["rng"]:
             draws.set_state(tensors["rng"][name])
     for name, optimizer in agent.optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.get("optimizers", {}).items():
             owner, index, moment = key.split("/")
             if owner == name:
-                state.setdefault(int(index), {})[moment] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+                moments.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     try:
         agent.restore_memory(tensors.get("memory", {}))
     except ValueError as error:

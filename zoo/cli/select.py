@@ -85,7 +85,7 @@ def tried(command: Select, candidates: "list[Candidate]", prior: "Ranking") -> l
     from zoo.selection.bandit import sequential_halving
 
     spec = candidates[0].agent.spec
-    make = partial(make_env, spec if command.env == "dataset" else command.env)
+    make = partial(make_env, spec if command.env in (None, "dataset") else str(command.env))
 
     def run(index: int, episodes: int, seed: int) -> np.ndarray:
         return evaluate(candidates[index].agent, make, episodes, seed)

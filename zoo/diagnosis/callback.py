@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from zoo.datasets.dataset import OfflineDataset
 from zoo.diagnosis.report import measures, sample
@@ -20,7 +21,8 @@ class Diagnosis(OnGrid):
         self.dataset, self.path, self.rows, self.tau = dataset, path, rows, tau
 
     def act(self) -> None:
-        found = measures(self.model, sample(self.model, self.dataset, self.rows, seed=0), self.tau)
+        agent: Any = self.model
+        found = measures(agent, sample(agent, self.dataset, self.rows, seed=0), self.tau)
         now = self.model.num_timesteps
         lines = [row for row in self.lines() if int(row["timesteps"]) < now]
         lines += [{"timesteps": str(now), "measure": one.name, "value": str(one.value)} for one in found]

@@ -32,8 +32,8 @@ def draw_kernel(similar: np.ndarray, anchor: list[float], reach: float, path: Pa
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot()
     side = reach if len(similar) > 1 else 0.1
-    place = {"extent": (-reach, reach, -side, side), "origin": "lower", "aspect": "auto"}
-    image = axes.imshow(similar, vmin=-1, vmax=1, cmap="RdBu_r", **place)
+    extent = (-reach, reach, -side, side)
+    image = axes.imshow(similar, vmin=-1, vmax=1, cmap="RdBu_r", extent=extent, origin="lower", aspect="auto")
     axes.add_patch(Rectangle((-1, -1), 2, 2, fill=False, linestyle="--"))
     axes.plot(anchor[0], anchor[1] if len(similar) > 1 else 0.0, "k*")
     axes.set_xlabel("first action dimension, in half boxes")

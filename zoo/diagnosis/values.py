@@ -77,8 +77,8 @@ def action_norms(
         optimizer.step()
     best = free.detach().tanh()
     corner = actions.shape[-1] ** 0.5
-    norms = [float(a.norm(dim=-1).mean()) / corner for a in (actions, pi, best)]
-    return ActionNorms(*norms, saturated=float((best.abs() > 0.95).float().mean()))
+    logged, own, found = (float(a.norm(dim=-1).mean()) / corner for a in (actions, pi, best))
+    return ActionNorms(logged, own, found, saturated=float((best.abs() > 0.95).float().mean()))
 
 
 @torch.no_grad()

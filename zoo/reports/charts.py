@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
 
 # Okabe and Ito's colours, which people with any colour vision tell apart, mid-bright for both backgrounds.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f")
-LOOK = {
+LOOK: dict[Any, Any] = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,

@@ -94,11 +94,11 @@ def losses(page: Page, log: Path | None) -> None:
         return
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    drawn = {}
+    drawn: dict[str, charts.Curve] = {}
     for name in ("critic/loss", "actor/loss"):
         points = [(int(row["time/total_timesteps"]), float(row[name])) for row in rows if row.get(name)]
         if len(points) > 1:
-            drawn[name] = tuple(zip(*points, strict=True))
+            drawn[name] = [step for step, _ in points], [value for _, value in points]
     if drawn:
         page.heading("Losses")
         page.figure(svg(charts.lines(drawn, "steps", "loss")), "from the run's log")

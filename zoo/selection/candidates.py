@@ -30,9 +30,13 @@ class Candidate:
     @torch.no_grad()
     def q(self, observations: NDArray[Any], actions: NDArray[Any]) -> Array:
         """Its critics' one opinion, (N,), in the units of the data's rewards."""
-        policy, kind = self.agent.policy, {"dtype": self.agent.dtype, "device": self.agent.device}
+        policy, kind, device = self.agent.policy, self.agent.dtype, self.agent.device
+
+        def tensor(rows: NDArray[Any]) -> torch.Tensor:
+            return torch.tensor(rows, dtype=kind, device=device)
+
         values = [
-            policy.evaluate(torch.tensor(obs, **kind), torch.tensor(action, **kind)).double().cpu().numpy()
+            policy.evaluate(tensor(obs), tensor(action)).double().cpu().numpy()
             for obs, action in zip(pieces(observations), pieces(actions), strict=True)
         ]
         scale, shift = self.reward_units()

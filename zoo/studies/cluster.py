@@ -79,8 +79,9 @@ def run_ray(places: Sequence[Path], gpus: float, tell: Callable[[Path], None], c
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    home = ray.remote(num_cpus=0, scheduling_strategy=here)(Home).remote([str(place.resolve()) for place in places])
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(work)
+    actor: Any = ray.remote(Home)
+    home = actor.options(num_cpus=0, scheduling_strategy=here).remote([str(place.resolve()) for place in places])
+    task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(work)
     pending = {task.remote(home, index): place for index, place in enumerate(places)}
     try:
         while pending:

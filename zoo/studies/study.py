@@ -180,9 +180,8 @@ def _entry(owner: str, index: int, values: Any, datasets: Mapping[str, str]) -> 
     own = values.get("for", {})
     if unknown := sorted(set(own) - set(datasets)):
         raise StudyError(f"{label}: for names the dataset {unknown[0]!r}; there are {', '.join(datasets)}")
-    return Entry(
-        values["agent"], values.get("label", values["agent"]), values.get("preset"), values.get("settings", {}), own
-    )
+    name = str(values["agent"])
+    return Entry(name, str(values.get("label", name)), values.get("preset"), values.get("settings", {}), own)
 
 
 def _protocol(owner: str, values: Mapping[str, Any]) -> Protocol:

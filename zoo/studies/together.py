@@ -68,7 +68,8 @@ def time_entry(entry: Entry, dataset: str, data: Any, seeds: int, workers: int, 
                 agent.update(agent.sample(table))
             wait(agent.device)
         times.append((time.perf_counter() - started) / STEPS * 1e3)
-    return Timing(*times, seeds, workers)
+    single, together = times
+    return Timing(single, together, seeds, workers)
 
 
 def wait(device: torch.device) -> None:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -32,7 +32,7 @@ class AntMaze(MujocoEnv):
     within 0.5 of the goal, and that ends the episode; else 0. info["success"] says so too, info["goal"] where it is.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": MODES, "render_fps": 10}
+    metadata = {"render_modes": MODES, "render_fps": 10}  # noqa: RUF012
 
     def __init__(self, maze: str, **kwargs: Any):
         self.maze = ANT_MAZES[maze]
@@ -47,7 +47,7 @@ class AntMaze(MujocoEnv):
         finally:
             Path(path).unlink()
 
-    def step(self, action: NDArray[np.float32]) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Array, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
         self.do_simulation(np.clip(action, -1.0, 1.0), self.frame_skip)
         success = bool(np.linalg.norm(self.data.qpos[:2] - self.goal) <= REACHED)
         if self.render_mode == "human":
@@ -74,7 +74,7 @@ def place(cell: Cell, start: Cell) -> Array:
     return UNIT * np.array([cell[1] - start[1], cell[0] - start[0]], dtype=np.float64)
 
 
-def model(maze: Maze, start: Cell) -> ET.ElementTree:
+def model(maze: Maze, start: Cell) -> Any:
     """Gymnasium's ant with D4RL's step, torques and contacts, among the walls."""
     tree = ET.parse(Path(gymnasium.envs.mujoco.__file__).parent / "assets" / "ant.xml")
 

@@ -6,7 +6,7 @@ Physics and task are those of d4rl/pointmaze/maze_model.py.
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
@@ -47,7 +47,7 @@ class Maze2D(MujocoEnv):
     The reward is 1 in every step that ends within 0.5 of the goal's cell; dense, exp(-distance). Nothing terminates.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": MODES, "render_fps": 100}
+    metadata = {"render_modes": MODES, "render_fps": 100}  # noqa: RUF012
 
     def __init__(self, maze: str, dense: bool = False, **kwargs: Any):
         self.maze, self.dense = POINT_MAZES[maze], dense
@@ -62,7 +62,7 @@ class Maze2D(MujocoEnv):
         finally:
             Path(path).unlink()
 
-    def step(self, action: NDArray[np.float32]) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Array, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
         self.set_state(self.data.qpos, np.clip(self.data.qvel, -5.0, 5.0))
         self.do_simulation(np.clip(action, -1.0, 1.0), self.frame_skip)
         distance = float(np.linalg.norm(self.data.qpos - self.goal))
