@@ -76,8 +76,8 @@ def of(what: str, numbers: Any, source: str) -> list[Measure]:
 def importance(agent: Agent, dataset: OfflineDataset, seed: int = 0, steps: int = CLONE_STEPS) -> Estimate:
     """Of a stochastic actor its own density; of a deterministic one the clone's deviation around its action."""
     clone = BC(dataset, policy="gaussian", seed=seed, device="cpu").learn_offline(dataset, steps)
-    observations = torch.as_tensor(dataset.column("observations"), dtype=torch.float32)
-    actions = clone.policy.normalize_actions(torch.as_tensor(dataset.column("actions"), dtype=torch.float32))
+    observations = torch.tensor(dataset.column("observations"), dtype=torch.float32)
+    actions = clone.policy.normalize_actions(torch.tensor(dataset.column("actions"), dtype=torch.float32))
     behaviour: Any = clone.policy.actor
     actor: Any = agent.policy.actor
     with torch.no_grad():
