@@ -255,9 +255,10 @@ class MoodCollect:
     exploration_steps: int | None = None
 
     def run(self) -> None:
-        from zoo.collecting.mood.collect import collect_all
+        from zoo.collecting.mood.collect import check_objectives, collect_all
 
         check_counts(self, seeds=0, steps=1, exploration_steps=1)
+        check_objectives(self.domains, self.objectives)
         for path in collect_all(**vars(self)):
             print(f"saved {path}")
 

@@ -171,7 +171,7 @@ class Mixture:
     weights: Sequence[float]
 
     def __post_init__(self) -> None:
-        if len(self.actors) != len(self.weights) or not all(weight > 0 for weight in self.weights):
+        if len(self.actors) != len(self.weights) or not all(0 < weight < np.inf for weight in self.weights):
             raise ValueError(f"weights must be {len(self.actors)} positive numbers, got {list(self.weights)}")
 
     def member(self, number: int) -> int:
@@ -229,7 +229,9 @@ def load_actor(text: str, deterministic: bool = True, env: gym.Env | None = None
 
         return Predictor(load(path), {"deterministic": deterministic})
     if colon:
-        function = getattr(importlib.import_module(prefix), rest)
+        function = getattr(importlib.import_module(prefix), rest, None)
+        if not callable(function):
+            raise ValueError(f"the module {prefix} has no function {rest!r}")
         return lambda observations, episodes: function(observations)
     raise ValueError(
         f"no policy {text!r}: give random, {' or '.join(f'{name}:model.zip' for name in ('SAC', 'TD3'))} for a "

@@ -61,6 +61,16 @@ def collect_objective(folder: Path, domain: str, objective: str, seed: int, step
     )
 
 
+def check_objectives(domains: Sequence[str], objectives: Sequence[str]) -> None:
+    """Raises ValueError for a domain that MOOD has not, and for an objective that one of the domains has not."""
+    for domain in domains:
+        if domain not in STEPS:
+            raise ValueError(f"MOOD has no domain {domain!r}; it has {', '.join(STEPS)}")
+        for objective in objectives:
+            if objective not in objectives_of(domain):
+                raise ValueError(f"{domain} has no objective {objective!r}; it has {', '.join(objectives_of(domain))}")
+
+
 def collect_all(
     out: Path,
     domains: Sequence[str],
