@@ -292,7 +292,7 @@ def kill(name: str, kills: int, rng: np.random.Generator, folder: Path) -> Tally
             tally.fail(f"{name}: the result differs from that of a run that nobody killed")
         else:
             tally.outcomes["runs ended as without kills"] += 1
-        if left := [path.name for path in out.rglob(".*")]:
+        if left := [path.name for path in out.rglob(".*.part")]:
             tally.fail(f"{name}: left behind {left}")
         shutil.rmtree(out)
     return tally

@@ -174,9 +174,10 @@ class Lock:
     another Lock of this one, has it; PermissionError where the folder cannot be written.
     """
 
+    descriptor = -1  # of the lock file
+
     def __init__(self, path: Path, file: Path | None = None):
         path = written_through(path)
-        self.descriptor = -1
         self.file = file or path.with_name(f".{path.name}.lock")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.descriptor = _locked_file(path, self.file)
@@ -185,10 +186,10 @@ class Lock:
 
     def release(self) -> None:
         """Twice is no error."""
-        if self.descriptor >= 0:
+        descriptor, self.descriptor = self.descriptor, -1  # first, so that a signal in between closes nothing twice
+        if descriptor >= 0:
             self.file.unlink(missing_ok=True)
-            os.close(self.descriptor)
-            self.descriptor = -1
+            os.close(descriptor)
 
     def __enter__(self) -> "Lock":
         return self
