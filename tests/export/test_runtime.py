@@ -4,12 +4,12 @@ import ast
 import copy
 import hashlib
 import json
-import pickle
 import re
 import shutil
 import subprocess
 import sys
 import threading
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -241,7 +241,7 @@ def test_a_call_during_another_is_an_error_and_the_policy_goes_on_after_it(polic
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("how", [ForkingPickler.dumps, copy.copy, copy.deepcopy])
 def test_a_policy_is_opened_anew_and_not_copied(policy, how):
     with pytest.raises(TypeError, match=r"open another, OnnxPolicy\('.*policy.onnx'\)"):
         how(policy)

@@ -1,4 +1,4 @@
-"""The command line: zoo demo | train | finetune | evaluate | export | precision | data.
+"""The command line: zoo, and the commands below.
 
 A command is a dataclass: its fields are the arguments, its docstring the help, and `run` does the work. What run needs
 is imported in it, so that help comes without torch.
