@@ -99,7 +99,7 @@ def wrong_values(command: str) -> Iterator[tuple[str, str]]:
         kind = alternatives[0] if get_origin(hint) is not Literal else hint
         values = ["nonsense"] if get_origin(kind) is Literal or get_origin(hint) is Literal else WRONG.get(kind, ["?"])
         for value in [*values, *MORE.get((command, name), [])]:
-            if command not in LONG or (name not in ("out", "medium") and value != "0"):
+            if command not in LONG or (name not in ("out", "medium", "objectives") and value != "0"):
                 yield name, value
 
 
