@@ -14,6 +14,7 @@ import dataclasses
 import warnings
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,9 +74,9 @@ class PARS(ActorCritic):
     def build(self) -> None:
         super().build()
         self.q_min = self.least_value()
-        h, spec = self.hyper, self.spec
-        average = h.reward_scale * spec.reward_mean + h.reward_shift  # as the targets see it
-        if (torch.as_tensor(average) < 0.0).any():
+        scales, shifts = (np.array(as_values(v)) for v in (self.config.reward_scale, self.config.reward_shift))
+        spec = self.spec
+        if (scales * spec.reward_mean + shifts < 0.0).any():  # on average, as the targets see them
             warnings.warn(
                 f"PARS expects mostly positive rewards; those of {spec.name} average {spec.reward_mean:.3g}, so its "
                 "targets would be negative: give a reward_shift that makes them positive, such as -reward_scale times "

@@ -9,11 +9,12 @@ from torch.utils._pytree import tree_leaves
 from tests.support.data import LEARNING_ONLINE, ToyEnv, assert_same_state, tiny, toy_dataset
 from tests.support.tape import Tape
 from zoo.agents import AGENTS, CQL, CQLSA, TD3, TD3BC, Agent, car
-from zoo.agents.core import learner
+from zoo.agents.core import compute, learner
 from zoo.agents.core.draws import Draws
 from zoo.agents.core.replay import Table
 from zoo.agents.loop.engine import WARM_UPS, CudaGraphs, Engine
 from zoo.datasets.dataset import OfflineDataset
+from zoo.policies import Policy
 
 UPDATES = 100
 EVERY = pytest.mark.parametrize("cls", AGENTS.values(), ids=AGENTS)
@@ -189,6 +190,8 @@ class OnDevice(TorchDispatchMode):
 def test_an_update_lies_on_its_device_and_asks_no_value_of_it(cls, population, monkeypatch):
     monkeypatch.setattr(learner, "Draws", Abstract)
     monkeypatch.setattr(car, "Draws", Abstract)
+    monkeypatch.setattr(compute, "choose_device", torch.device)  # which refuses devices without numbers
+    monkeypatch.setattr(Policy, "constant", [])  # which numbers would tell, once, where an agent is made
     monkeypatch.setattr(torch, "_fused_adam_", lambda *args, **kwargs: None)  # has no shapes of its own
     rates = {} if population is None else {"actor_lr": (1e-2, 1e-3)}
     data = toy_dataset()

@@ -27,6 +27,7 @@ OWN = {
     "IQL": {"temperature": 0.05, "tau": 0.5, "orthogonal": False},  # zero biases are dead at an observation of zeros
     # The data's actions are uniform here, and it keeps to them: the critics choose among its draws.
     "FQL": {"evaluation_samples": 50},
+    "DiffusionQL": {"evaluation_samples": 200},
     "ReBRAC": {"normalize_observations": True},
 }
 HERE, THERE = np.zeros(OBS), np.ones(OBS)
