@@ -272,7 +272,7 @@ def test_a_second_export_replaces_the_first_only_when_it_is_good(tmp_path):
     good = agent.policy.actor.trunk.linears[-1].bias.detach().clone()
 
     agent.policy.actor.trunk.linears[-1].bias.data.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="not finite.*Training has diverged"):
+    with pytest.raises(FloatingPointError, match=r"not finite.*Training has diverged"):
         agent.export_onnx(directory)
     assert {p.name: p.read_bytes() for p in directory.iterdir()} == first
 
