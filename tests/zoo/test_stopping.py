@@ -113,7 +113,7 @@ def test_finetune_goes_on_from_its_folder(tmp_path, monkeypatch, capsys):
     assert "latest.zip at step 9 of 14" in capsys.readouterr().out
     final = zoo.load(tmp_path / "run" / "final.zip")
     assert (final.env_steps, final.num_timesteps) == (14, 17)
-    assert [p.timesteps for p in read_curve(tmp_path / "run" / "evaluations.csv")] == [4, 8, 12, 16, 17]
+    assert [p.timesteps for p in read_curve(tmp_path / "run" / "evaluations.csv")] == [3, 4, 8, 12, 16, 17]
     command(monkeypatch, *words, "--steps", "14")
     assert zoo.load(tmp_path / "run" / "final.zip").env_steps == 14
     assert json.loads((tmp_path / "run" / "run.json").read_text())["command"] == "zoo finetune"
