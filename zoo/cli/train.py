@@ -125,6 +125,7 @@ def train(command: Train) -> Path:
     else:
         logs = sorted(out.glob("logs/*/progress.csv"), key=lambda path: path.stat().st_mtime)
         print(told(signs(learner, learner.stacked(data), logs[-1] if logs else None)))
+        print(f"a page about this run: zoo report {out} {out / 'report.html'}")
     return learner.save(final)
 
 

@@ -92,7 +92,8 @@ def evaluate(
         critic, target = Critic(*shape), Critic(*shape).requires_grad_(False)
     target.load_state_dict(critic.state_dict())
     targets, optimizer = Targets((target, critic)), Adam(critic.parameters(), c.lr)
-    for step in tqdm(range(c.steps), desc="fitted Q evaluation", unit="step", disable=not progress_bar):
+    quiet = None if progress_bar else True  # None: a bar on a terminal alone
+    for step in tqdm(range(c.steps), desc="fitted Q evaluation", unit="step", disable=quiet):
         index = torch.randint(rows, (c.batch_size,), generator=torch_seed, device=where)
         optimizer.scale_lr(1.0 - step / c.steps)  # the last steps average the noise of the batches
         minimize(loss(critic, target, table, index, c.gamma), optimizer)

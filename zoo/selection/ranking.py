@@ -46,6 +46,9 @@ class Ranking:
         lines = [f"{self.method}: {self.unit}"]
         for rank, index in enumerate(self.order, 1):
             spread = "" if self.deviation is None else f" ± {1.96 * self.deviation[index]:.4g}"
+            if np.isneginf(self.scores[index]):
+                lines.append(f"{rank:>3}   {'no critics':>12}{'':<14} {self.names[index]}")
+                continue
             mark = "=" if alike[index] and rank > 1 else " "
             lines.append(f"{rank:>3} {mark} {self.scores[index]:>12.5g}{spread:<14} {self.names[index]}")
         return "\n".join(lines)
@@ -87,12 +90,20 @@ class Opinions:
 
     q: of the logged actions (K, N). backups: r + gamma (1 - terminated) q(s', pi(s')) (K, N). first: of their own
     actions at the first observations (K, S). distance: of their actions from the logged ones, in half boxes (K, N).
+    values (K,): who learned values; of others q, backups and first are 0, and methods that ask for them rank them last.
     """
 
     q: Array
     backups: Array
     first: Array
     distance: Array
+    values: NDArray[np.bool_]
+
+    def ranked(self, scores: Array) -> Array:
+        """Scores (K,) of all, from those of the candidates with values (V,)."""
+        found = np.full(len(self.values), -np.inf)
+        found[self.values] = scores
+        return found
 
 
 def opinions(candidates: Sequence[Candidate], dataset: Any) -> Opinions:
@@ -105,26 +116,36 @@ def opinions(candidates: Sequence[Candidate], dataset: Any) -> Opinions:
     half = (dataset.action_space.high - dataset.action_space.low) / 2.0
     found: dict[str, list[Array]] = {"q": [], "backups": [], "first": [], "distance": []}
     for each in candidates:
+        found["distance"].append(np.linalg.norm((each.actions(obs) - actions) / half, axis=1))
+        if not each.values:
+            found["q"].append(np.zeros(len(obs)))
+            found["backups"].append(np.zeros(len(obs)))
+            found["first"].append(np.zeros(len(begin)))
+            continue
         next_q = each.q(following, each.actions(following))
         found["q"].append(each.q(obs, actions))
         found["backups"].append(rewards + each.gamma * (1.0 - over) * next_q)
         found["first"].append(each.q(begin, each.actions(begin)))
-        found["distance"].append(np.linalg.norm((each.actions(obs) - actions) / half, axis=1))
-    return Opinions(**{name: np.stack(values).astype(np.float64) for name, values in found.items()})
+    columns = {name: np.stack(rows).astype(np.float64) for name, rows in found.items()}
+    return Opinions(**columns, values=np.array([each.values for each in candidates]))
 
 
 def by_bvft(names: tuple[str, ...], facts: Opinions) -> Ranking:
-    return Ranking("bvft", names, -bvft.losses(facts.q, facts.backups), "minus the loss of its worst pair")
+    q, backups = facts.q[facts.values], facts.backups[facts.values]
+    losses = bvft.losses(q, backups) if len(q) > 1 else np.zeros(len(q))
+    return Ranking("bvft", names, facts.ranked(-losses), "minus the loss of its worst pair")
 
 
 def by_td_error(names: tuple[str, ...], facts: Opinions) -> Ranking:
     errors = np.square(facts.q - facts.backups)
     deviation = errors.std(1, ddof=1) / np.sqrt(errors.shape[1])
-    return Ranking("td-error", names, -errors.mean(1), "minus the mean squared Bellman error", deviation)
+    scores = facts.ranked(-errors.mean(1)[facts.values])
+    return Ranking("td-error", names, scores, "minus the mean squared Bellman error", deviation)
 
 
 def by_first_q(names: tuple[str, ...], facts: Opinions) -> Ranking:
-    return Ranking("first-q", names, facts.first.mean(1), "its own critics at the first observations")
+    scores = facts.ranked(facts.first.mean(1)[facts.values])
+    return Ranking("first-q", names, scores, "its own critics at the first observations")
 
 
 def by_distance(names: tuple[str, ...], facts: Opinions) -> Ranking:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.support.data import tiny, toy_dataset
-from zoo.agents import IQL, PARS, TD3BC
+from zoo.agents import BC, IQL, PARS, TD3BC
 from zoo.cli.select import Select, selection_report
 from zoo.selection import bvft
 from zoo.selection.bandit import sequential_halving
@@ -129,10 +129,14 @@ def test_a_method_that_nobody_knows_is_named():
 
 def test_all_methods_rank_all_agents():
     data = toy_dataset()
-    candidates = [Candidate(cls.__name__, tiny(cls, data)) for cls in (TD3BC, IQL, PARS)]
+    candidates = [Candidate(cls.__name__, tiny(cls, data)) for cls in (TD3BC, IQL, PARS, BC)]
     rankings = rank(candidates, data, config=FQEConfig(steps=5, hidden=(8,), ensemble=2), device="cpu")
     assert [ranking.method for ranking in rankings] == ["fqe", "bvft", "td-error", "first-q", "action-distance"]
-    assert all(np.isfinite(ranking.scores).all() for ranking in rankings)
+    assert all(np.isfinite(ranking.scores[:3]).all() for ranking in rankings)
+    for ranking in rankings:  # cloning has no critics to ask
+        own = ranking.method in ("bvft", "td-error", "first-q")
+        assert np.isfinite(ranking.scores[3]) != own
+        assert ("no critics" in str(ranking)) == own
 
 
 def test_the_command_says_what_it_chose_and_how_sure_that_is(tmp_path):
