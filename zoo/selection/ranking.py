@@ -133,7 +133,7 @@ def opinions(candidates: Sequence[Candidate], dataset: Any) -> Opinions:
 def by_bvft(names: tuple[str, ...], facts: Opinions) -> Ranking:
     q, backups = facts.q[facts.values], facts.backups[facts.values]
     losses = bvft.losses(q, backups) if len(q) > 1 else np.zeros(len(q))
-    return Ranking("bvft", names, facts.ranked(-losses), "minus the loss of its worst pair")
+    return Ranking("bvft", names, facts.ranked(0.0 - losses), "minus the loss of its worst pair")
 
 
 def by_td_error(names: tuple[str, ...], facts: Opinions) -> Ranking:
