@@ -92,13 +92,3 @@ def performance_profile(scores: Scores, thresholds: NDArray[np.float64]) -> NDAr
     """The share of runs above each threshold, (thresholds,): every dataset counts the same."""
     shares = [(np.asarray(runs)[:, None] > thresholds).mean(0) for runs in scores.values()]
     return np.mean(shares, axis=0)
-
-
-def verdict(one: NDArray[np.float64], other: NDArray[np.float64]) -> str:
-    """Says "above" or "below" where Welch's 95 % interval of the difference of means leaves out zero."""
-    if min(len(one), len(other)) < 2:
-        return "no difference"
-    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(CONFIDENCE)
-    if interval.low > 0.0:
-        return "above"
-    return "below" if interval.high < 0.0 else "no difference"

@@ -12,7 +12,6 @@ from zoo.studies.statistics import (
     interquartile_mean,
     mean_interval,
     performance_profile,
-    verdict,
 )
 
 
@@ -61,16 +60,3 @@ def test_a_profile_is_the_share_of_runs_above():
     scores = {"a": np.array([10.0, 30.0]), "b": np.array([20.0, 20.0, 20.0, 50.0])}
     # above 15: 1/2 and 1; above 25: 1/2 and 1/4; above 60: none
     assert performance_profile(scores, np.array([15.0, 25.0, 60.0])).tolist() == [0.75, 0.375, 0.0]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "said"),
-    [
-        ([776.0, 662.0, 890.0], [721.0, 665.0, 777.0], "no difference"),
-        ([1042.0, 967.0, 1117.0], [585.0, 430.0, 740.0], "above"),
-        ([1.0, 2.0, 3.0], [101.0, 102.0, 103.0], "below"),
-        ([5.0], [1.0, 2.0], "no difference"),
-    ],
-)
-def test_a_verdict_needs_an_interval_without_zero(one, other, said):
-    assert verdict(np.array(one), np.array(other)) == said
